@@ -1,0 +1,37 @@
+//! The contracts of kontor as Rust: messages, clients and servers generated from `proto/kontor`, and the
+//! [descriptors] with the options that the generated code cannot show.
+#![warn(missing_docs)]
+
+pub mod method;
+
+use std::sync::LazyLock;
+
+use prost_reflect::DescriptorPool;
+
+/// The encoded `FileDescriptorSet` of all contracts and their imports, options of our own included.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the set is made by the build script, which decodes it too")]
+    DescriptorPool::decode(DESCRIPTOR_SET).expect("the descriptor set of this build decodes")
+});
+
+/// All contracts, to look up methods, messages and options by name.
+pub fn descriptors() -> &'static DescriptorPool {
+    &POOL
+}
+
+macro_rules! contract {
+    ($($service:ident),+) => {$(
+        #[doc = concat!("`kontor.", stringify!($service), "`")]
+        pub mod $service {
+            #[doc = concat!("`kontor.", stringify!($service), ".v1`")]
+            #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+            pub mod v1 {
+                tonic::include_proto!(concat!("kontor.", stringify!($service), ".v1"));
+            }
+        }
+    )+};
+}
+
+contract!(auth, account, transfer, chat);
