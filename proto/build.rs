@@ -1,6 +1,6 @@
 //! Compiles the contracts with protox (no protoc needed) into Rust and into one descriptor set that keeps our options.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{error::Error, fs, path::PathBuf};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
 
@@ -21,11 +21,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=kontor");
     println!("cargo:rerun-if-changed=google");
     let mut compiler = protox::Compiler::new(["."])?;
-    compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(FILES)?;
     let encoded = compiler.encode_file_descriptor_set();
     check_options(&DescriptorPool::decode(encoded.as_slice())?)?;
     // Written as protox made it: prost-types would drop our extensions.
-    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("descriptors.binpb"), encoded)?;
+    let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    fs::write(PathBuf::from(out).join("descriptors.binpb"), encoded)?;
     tonic_prost_build::configure()
         .bytes(".")
         .emit_rerun_if_changed(false)
@@ -46,7 +50,11 @@ fn check_options(pool: &DescriptorPool) -> Result<(), Box<dyn Error>> {
                 .collect::<Vec<_>>()
         })
         .collect();
-    if lacking.is_empty() { Ok(()) } else { Err(lacking.join("\n").into()) }
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Err(lacking.join("\n").into())
+    }
 }
 
 fn is_set(pool: &DescriptorPool, method: &MethodDescriptor, option: &str) -> bool {

@@ -12,7 +12,10 @@ use prost_reflect::DescriptorPool;
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the set is made by the build script, which decodes it too")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the set is made by the build script, which decodes it too"
+    )]
     DescriptorPool::decode(DESCRIPTOR_SET).expect("the descriptor set of this build decodes")
 });
 
@@ -21,17 +24,22 @@ pub fn descriptors() -> &'static DescriptorPool {
     &POOL
 }
 
-macro_rules! contract {
-    ($($service:ident),+) => {$(
-        #[doc = concat!("`kontor.", stringify!($service), "`")]
+macro_rules! contracts {
+    ($($service:ident = $package:literal),+ $(,)?) => {$(
+        #[doc = concat!("`", $package, "`")]
         pub mod $service {
-            #[doc = concat!("`kontor.", stringify!($service), ".v1`")]
+            #[doc = concat!("`", $package, "`")]
             #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
             pub mod v1 {
-                tonic::include_proto!(concat!("kontor.", stringify!($service), ".v1"));
+                tonic::include_proto!($package);
             }
         }
     )+};
 }
 
-contract!(auth, account, transfer, chat);
+contracts! {
+    auth = "kontor.auth.v1",
+    account = "kontor.account.v1",
+    transfer = "kontor.transfer.v1",
+    chat = "kontor.chat.v1",
+}

@@ -39,7 +39,12 @@ pub struct Method {
 static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
     crate::descriptors()
         .services()
-        .flat_map(|service| service.methods().filter_map(|method| read(&method)).collect::<Vec<_>>())
+        .flat_map(|service| {
+            service
+                .methods()
+                .filter_map(|method| read(&method))
+                .collect::<Vec<_>>()
+        })
         .map(|method| (method.path.clone(), method))
         .collect()
 });
@@ -56,7 +61,12 @@ pub fn by_path(path: &str) -> Option<&'static Method> {
 
 fn read(descriptor: &MethodDescriptor) -> Option<Method> {
     let service = descriptor.parent_service();
-    let upstream = service.full_name().strip_prefix("kontor.")?.split('.').next()?.to_owned();
+    let upstream = service
+        .full_name()
+        .strip_prefix("kontor.")?
+        .split('.')
+        .next()?
+        .to_owned();
     let access = match number(descriptor, "access") {
         1 => Access::Public,
         2 => Access::User,
@@ -64,7 +74,11 @@ fn read(descriptor: &MethodDescriptor) -> Option<Method> {
         // the closed side: a number that this build does not know reaches nobody outside
         _ => Access::Internal,
     };
-    let level = descriptor.method_descriptor_proto().options.as_ref().map(|options| options.idempotency_level());
+    let level = descriptor
+        .method_descriptor_proto()
+        .options
+        .as_ref()
+        .map(|options| options.idempotency_level());
     Some(Method {
         path: format!("/{}/{}", service.full_name(), descriptor.name()),
         upstream,
@@ -81,7 +95,9 @@ fn read(descriptor: &MethodDescriptor) -> Option<Method> {
 
 fn number(method: &MethodDescriptor, option: &str) -> u32 {
     let name = format!("kontor.options.v1.{option}");
-    let Some(extension) = crate::descriptors().get_extension_by_name(&name) else { return 0 };
+    let Some(extension) = crate::descriptors().get_extension_by_name(&name) else {
+        return 0;
+    };
     match &*method.options().get_extension(&extension) {
         Value::U32(value) => *value,
         Value::EnumNumber(value) => u32::try_from(*value).unwrap_or(0),
@@ -96,10 +112,16 @@ mod tests {
     #[test]
     fn options_are_read_from_the_descriptors() {
         let login = by_path("/kontor.auth.v1.AuthService/Login").unwrap();
-        assert_eq!((login.access, login.cost, login.upstream.as_str()), (Access::Public, 10, "auth"));
+        assert_eq!(
+            (login.access, login.cost, login.upstream.as_str()),
+            (Access::Public, 10, "auth")
+        );
         assert!(!login.read_only);
         let user = by_path("/kontor.account.v1.AccountService/GetUser").unwrap();
-        assert_eq!((user.access, user.read_only, user.http_success), (Access::User, true, 200));
+        assert_eq!(
+            (user.access, user.read_only, user.http_success),
+            (Access::User, true, 200)
+        );
         let create = by_path("/kontor.account.v1.AccountService/CreateUser").unwrap();
         assert_eq!(create.http_success, 201);
         let open = by_path("/kontor.transfer.v1.LedgerService/OpenAccount").unwrap();
