@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use prost_reflect::{MethodDescriptor, Value, prost_types::method_options::IdempotencyLevel};
+use prost_reflect::{MethodDescriptor, Value, prost_types::{MethodOptions, method_options::IdempotencyLevel}};
 
 /// Who may call a method: `kontor.options.v1.Access`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn read(descriptor: &MethodDescriptor) -> Option<Method> {
         .method_descriptor_proto()
         .options
         .as_ref()
-        .map(|options| options.idempotency_level());
+        .map(MethodOptions::idempotency_level);
     Some(Method {
         path: format!("/{}/{}", service.full_name(), descriptor.name()),
         upstream,
