@@ -1,1 +1,23 @@
-//! postgres
+//! PostgreSQL as kontor's services use it: a pool with time limits, a locked migrator, bounded retries of transactions that
+//! lost against others, and what an error means.
+//!
+//! - [`connect`] and [`migrate`] at the start, [`watch_health`] for as long as the service runs;
+//! - [`retry`] around a transaction;
+//! - [`constraint`], [`is_unavailable`] to turn an error into one of the service's own.
+#![warn(missing_docs)]
+
+mod config;
+mod errors;
+mod health;
+mod migrations;
+mod pool;
+mod retries;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use config::Config;
+pub use errors::{Error, constraint, is_unavailable};
+pub use health::watch_health;
+pub use migrations::migrate;
+pub use pool::connect;
+pub use retries::{Transient, retry};

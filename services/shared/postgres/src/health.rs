@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use lifecycle::Lifecycle;
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
+use tokio::time::{sleep, timeout};
+
+use crate::pool::connect_once;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Tells `report` whether the database answers: first when it is known, then at each change, and false when the draining
+/// begins.
+///
+/// It asks on a connection of its own, so that a pool that is only busy does not look like a database that is away (all
+/// replicas would leave the balancer at the moment of the highest load).
+pub fn watch_health<F, R>(pool: &PgPool, lifecycle: &Lifecycle, mut report: F)
+where
+    F: FnMut(bool) -> R + Send + 'static,
+    R: Future<Output = ()> + Send,
+{
+    let options = (*pool.connect_options()).clone();
+    let life = lifecycle.clone();
+    lifecycle.spawn("database health", async move {
+        let watch = async {
+            let mut connection = None;
+            let mut reported = None;
+            loop {
+                let good = answers(&mut connection, &options).await;
+                if reported != Some(good) {
+                    if good {
+                        tracing::info!("the database answers");
+                    } else {
+                        tracing::warn!("the database is away");
+                    }
+                    report(good).await;
+                    reported = Some(good);
+                }
+                sleep(INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = watch => {}
+            () = life.draining() => {}
+        }
+        report(false).await;
+    });
+}
+
+/// A broken connection is no verdict yet: a new one is tried at once.
+async fn answers(connection: &mut Option<PgConnection>, options: &PgConnectOptions) -> bool {
+    if let Some(mut old) = connection.take()
+        && let Ok(Ok(())) = timeout(ANSWER_TIMEOUT, old.ping()).await
+    {
+        *connection = Some(old);
+        return true;
+    }
+    match connect_once(options).await {
+        Ok(mut new) => {
+            let good = matches!(timeout(ANSWER_TIMEOUT, new.ping()).await, Ok(Ok(())));
+            *connection = Some(new);
+            good
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no connection");
+            false
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use sqlx::{
+    Connection as _, PgPool,
+    postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Config, Error};
+
+/// How long a service waits for its database when it starts.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a free connection: longer, and it is better told to come back.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that rested longer is tried before use: the server may have gone in the meantime. In a busy pool the
+/// round trip is saved.
+const TRUSTED: Duration = Duration::from_secs(2);
+
+/// Waits for the database to answer, at most 30 seconds, and opens a pool.
+///
+/// # Errors
+/// At once for a wrong user, password or database name; after the waiting time otherwise.
+pub async fn connect(config: &Config) -> Result<PgPool, Error> {
+    wait_for_server(&config.options).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(config.connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(Duration::from_mins(10))
+        .max_lifetime(Duration::from_mins(30))
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                Ok(metadata.idle_for < TRUSTED
+                    || matches!(
+                        timeout(Duration::from_secs(1), connection.ping()).await,
+                        Ok(Ok(()))
+                    ))
+            })
+        })
+        .connect_lazy_with(config.options.clone());
+    observe(&pool);
+    Ok(pool)
+}
+
+async fn wait_for_server(options: &PgConnectOptions) -> Result<(), Error> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let error = match connect_once(options).await {
+            Ok(connection) => {
+                // the server notices either way
+                let _ = connection.close().await;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if is_hopeless(&error) || start.elapsed() + pause > START_TIMEOUT {
+            return Err(Error::Connect(error));
+        }
+        if start.elapsed() > Duration::from_secs(2) {
+            tracing::warn!(%error, waited.seconds = start.elapsed().as_secs(), "waiting for the database");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// One attempt to connect, with a time limit: a host that swallows packets must not hold it up for minutes.
+pub(crate) async fn connect_once(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(result) => result,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+/// Wrong credentials (class 28) and a database that does not exist (3D000) do not mend themselves.
+fn is_hopeless(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("28") || code == "3D000")
+}
+
+fn observe(pool: &PgPool) {
+    let pool = pool.clone();
+    // the meter keeps the callback; the returned handle has no use
+    let _ = opentelemetry::global::meter("kontor")
+        .u64_observable_gauge("db.client.connection.count")
+        .with_description("connections of the pool, by state")
+        .with_callback(move |gauge| {
+            let idle = pool.num_idle() as u64;
+            gauge.observe(idle, &[KeyValue::new("state", "idle")]);
+            gauge.observe(
+                u64::from(pool.size()).saturating_sub(idle),
+                &[KeyValue::new("state", "used")],
+            );
+        })
+        .build();
+}
