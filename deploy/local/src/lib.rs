@@ -1,1 +1,15 @@
-//! local
+//! A whole kontor on one machine: [`Infra`] is a real PostgreSQL, Redis and Kafka, [`World`] the five services on it.
+//! `deploy/up` runs it for people, the tests start their worlds with it. See README.md.
+#![warn(missing_docs)]
+
+mod folder;
+mod infra;
+pub mod ports;
+mod process;
+mod progress;
+mod template;
+
+pub use folder::{DataFolder, default_data};
+pub use infra::{Addresses, Infra, InfraOptions, InfraPorts, SHARED};
+pub use process::Process;
+pub use progress::Progress;

@@ -1,0 +1,76 @@
+//! TCP ports on the loopback interface.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, TcpListener},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Result, bail};
+use rand::RngExt;
+
+/// Below the range that Linux takes for outgoing connections: nobody takes such a port by chance before its server binds it,
+/// or while a killed server is away.
+const RANGE: std::ops::Range<u16> = 10_240..32_000;
+
+/// A port that is free now, and that this process has not given out before.
+pub fn free() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..1_000 {
+        let port = rand::rng().random_range(RANGE);
+        if is_free(port) && given.insert(port) {
+            return Ok(port);
+        }
+    }
+    bail!("no free TCP port found between {} and {}", RANGE.start, RANGE.end);
+}
+
+/// Whether a server could listen on this port of the loopback interface now.
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// One sentence for the first port that is taken. Each port comes with who wants it and the option that changes it.
+pub fn demand_free<'a>(wanted: impl IntoIterator<Item = (u16, &'a str, &'a str)>) -> Result<()> {
+    for (port, purpose, option) in wanted {
+        if !is_free(port) {
+            bail!(
+                "Port {port}, wanted for {purpose}, is taken by another program: stop it, or choose another port with {option}."
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `127.0.0.1:PORT`.
+pub(crate) fn loopback(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_and_can_be_bound() {
+        let ports: BTreeSet<u16> = (0..50).map(|_| free().unwrap()).collect();
+        assert_eq!(ports.len(), 50);
+        assert!(ports.iter().all(|port| RANGE.contains(port)));
+    }
+
+    #[test]
+    fn a_taken_port_is_one_sentence() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free().unwrap())).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let error = demand_free([(port, "the gateway", "--port")])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!(
+                "Port {port}, wanted for the gateway, is taken by another program: stop it, or choose another port with --port."
+            )
+        );
+    }
+}

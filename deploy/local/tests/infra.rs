@@ -1,0 +1,86 @@
+//! PostgreSQL, Redis and Kafka start, answer, survive `kill -9`, and leave nothing behind.
+
+use std::{path::PathBuf, time::Duration};
+
+use local::{Infra, InfraOptions};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn servers_start_come_back_after_a_kill_and_end_with_their_owner() {
+    let infra = Infra::start(InfraOptions::default()).await.unwrap();
+    infra.create_database("promise").await.unwrap();
+    infra.create_database("promise").await.unwrap(); // a second time changes nothing
+    let topics = ["promise.topic".to_owned()];
+    infra.create_topics(&topics).await.unwrap();
+    infra.create_topics(&topics).await.unwrap();
+
+    for server in infra.processes() {
+        server.kill().await.unwrap();
+        assert_eq!(server.pid(), None);
+        server.restart().await.unwrap();
+    }
+    infra.create_database("promise").await.unwrap();
+
+    let pids: Vec<u32> = infra.processes().iter().filter_map(local::Process::pid).collect();
+    let addresses = infra.addresses().clone();
+    assert_eq!(pids.len(), 3);
+    drop(infra);
+    for pid in pids {
+        assert!(
+            !PathBuf::from(format!("/proc/{pid}")).exists(),
+            "process {pid} outlives its owner"
+        );
+    }
+    for address in [addresses.postgres, addresses.redis, addresses.kafka] {
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn kept_data_is_there_after_a_clean_stop() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let options = || InfraOptions {
+        data: Some(data.path().into()),
+        durable: true,
+        ..InfraOptions::default()
+    };
+    let first = Infra::start(options()).await.unwrap();
+    first.create_database("kept").await.unwrap();
+    first.create_topics(&["kept".to_owned()]).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), first.stop())
+        .await
+        .unwrap()
+        .unwrap();
+
+    let second = Infra::start(options()).await.unwrap();
+    let statement = "SELECT count(*) FROM pg_database WHERE datname = 'kept'";
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&second.postgres_url("postgres"))
+        .await
+        .unwrap();
+    let found: i64 = sqlx::query_scalar(statement)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(found, 1);
+    second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = local::InfraPorts {
+        postgres: local::ports::free().unwrap(),
+        redis: taken.local_addr().unwrap().port(),
+        kafka: local::ports::free().unwrap(),
+        kafka_controller: local::ports::free().unwrap(),
+    };
+    let error = Infra::start(InfraOptions {
+        ports: Some(ports),
+        ..InfraOptions::default()
+    })
+    .await
+    .unwrap_err();
+    assert!(error.to_string().contains("Redis"), "{error}");
+    assert!(error.to_string().contains("in use"), "{error}");
+}
