@@ -93,7 +93,8 @@ impl Instance {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let backoff = (FIRST_BACKOFF * 2u32.saturating_pow(outage.failures.min(16))).min(LONGEST_BACKOFF);
         outage.failures = outage.failures.saturating_add(1);
-        outage.until = Some(Instant::now() + backoff / 2 + backoff.mul_f64(rand::rng().random_range(0.0..0.5)));
+        outage.until =
+            Some(Instant::now() + backoff / 2 + backoff.mul_f64(rand::rng().random_range(0.0..0.5)));
     }
 
     fn is_up(&self, now: Instant) -> bool {
@@ -109,7 +110,9 @@ impl Instance {
 impl Connection {
     fn live(&self) -> Option<SendRequest<Body>> {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        live.as_ref().filter(|connection| !connection.is_closed()).cloned()
+        live.as_ref()
+            .filter(|connection| !connection.is_closed())
+            .cloned()
     }
 }
 
@@ -157,11 +160,17 @@ impl Instances {
     /// Replaces the set; an instance that stays keeps its connections.
     pub fn replace(&self, addresses: &[SocketAddr]) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let known: HashMap<SocketAddr, &Arc<Instance>> =
-            current.iter().map(|instance| (instance.address, instance)).collect();
+        let known: HashMap<SocketAddr, &Arc<Instance>> = current
+            .iter()
+            .map(|instance| (instance.address, instance))
+            .collect();
         let next = addresses
             .iter()
-            .map(|address| known.get(address).map_or_else(|| Arc::new(Instance::new(*address)), |it| Arc::clone(it)))
+            .map(|address| {
+                known
+                    .get(address)
+                    .map_or_else(|| Arc::new(Instance::new(*address)), |it| Arc::clone(it))
+            })
             .collect();
         *current = next;
     }
@@ -179,7 +188,10 @@ impl Instances {
                 if up.is_empty() {
                     &all[rng.random_range(0..all.len())]
                 } else {
-                    let (one, other) = (up[rng.random_range(0..up.len())], up[rng.random_range(0..up.len())]);
+                    let (one, other) = (
+                        up[rng.random_range(0..up.len())],
+                        up[rng.random_range(0..up.len())],
+                    );
                     if one.load() <= other.load() { one } else { other }
                 }
             }
@@ -207,7 +219,10 @@ mod tests {
         let instances = Instances::default();
         instances.replace(&[address(1), address(2)]);
         let flights: Vec<Flight> = (0..1_000).filter_map(|_| instances.pick()).collect();
-        let ones = flights.iter().filter(|flight| flight.0.address == address(1)).count();
+        let ones = flights
+            .iter()
+            .filter(|flight| flight.0.address == address(1))
+            .count();
         assert!((450..=550).contains(&ones), "{ones} of 1000");
     }
 
@@ -216,7 +231,11 @@ mod tests {
         let instances = Instances::default();
         instances.replace(&[address(1), address(2)]);
         instances.all()[0].leave_out();
-        assert!((0..100).filter_map(|_| instances.pick()).all(|flight| flight.0.address == address(2)));
+        assert!(
+            (0..100)
+                .filter_map(|_| instances.pick())
+                .all(|flight| flight.0.address == address(2))
+        );
         instances.all()[1].leave_out();
         assert!(instances.pick().is_some());
     }

@@ -127,14 +127,25 @@ impl Key {
         let iat = jsonwebtoken::get_current_timestamp();
         let (sub, role, sid) = match caller {
             Caller::Anonymous => (None, Role::Anonymous, None),
-            Caller::User { user_id, operator, session } => (
+            Caller::User {
+                user_id,
+                operator,
+                session,
+            } => (
                 Some(user_id.to_string()),
                 if *operator { Role::Operator } else { Role::User },
                 session.clone(),
             ),
             Caller::Service { name } => (Some(name.clone()), Role::Service, None),
         };
-        let claims = Claims { iss: issuer.to_owned(), sub, role, sid, iat, exp: iat + LIFETIME_S };
+        let claims = Claims {
+            iss: issuer.to_owned(),
+            sub,
+            role,
+            sid,
+            iat,
+            exp: iat + LIFETIME_S,
+        };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0.encoding)
             .map_err(Error::Sign)?;
         let mut value = HeaderValue::try_from(token).map_err(|_| Error::Invalid)?;
@@ -173,18 +184,37 @@ mod tests {
         let key = key("0123456789abcdef0123456789abcdef");
         for caller in [
             Caller::Anonymous,
-            Caller::User { user_id: 7, operator: false, session: Some("ab".into()) },
-            Caller::User { user_id: 7, operator: true, session: None },
-            Caller::Service { name: "account".into() },
+            Caller::User {
+                user_id: 7,
+                operator: false,
+                session: Some("ab".into()),
+            },
+            Caller::User {
+                user_id: 7,
+                operator: true,
+                session: None,
+            },
+            Caller::Service {
+                name: "account".into(),
+            },
         ] {
-            assert_eq!(key.verify(&key.sign("gateway", &caller).unwrap()).unwrap(), caller);
+            assert_eq!(
+                key.verify(&key.sign("gateway", &caller).unwrap()).unwrap(),
+                caller
+            );
         }
     }
 
     #[test]
     fn a_context_of_another_key_is_refused() {
-        let signed = key("0123456789abcdef0123456789abcdef").sign("gateway", &Caller::Anonymous).unwrap();
-        assert!(key("another secret of at least 32 bytes").verify(&signed).is_err());
+        let signed = key("0123456789abcdef0123456789abcdef")
+            .sign("gateway", &Caller::Anonymous)
+            .unwrap();
+        assert!(
+            key("another secret of at least 32 bytes")
+                .verify(&signed)
+                .is_err()
+        );
     }
 
     #[test]
@@ -207,6 +237,9 @@ mod tests {
 
     #[test]
     fn a_short_secret_is_refused() {
-        assert!(matches!(Key::new(&SecretString::from("short")), Err(Error::ShortSecret)));
+        assert!(matches!(
+            Key::new(&SecretString::from("short")),
+            Err(Error::ShortSecret)
+        ));
     }
 }

@@ -59,7 +59,10 @@ impl Channel {
         if let Ok(fixed) = fixed {
             inner.instances.replace(&fixed);
         } else {
-            lifecycle.spawn("resolver", resolve(Arc::clone(&inner), addresses, lifecycle.clone()));
+            lifecycle.spawn(
+                "resolver",
+                resolve(Arc::clone(&inner), addresses, lifecycle.clone()),
+            );
         }
         Self(inner)
     }
@@ -86,7 +89,9 @@ impl Channel {
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.address(&mut request);
         for _ in 0..TRIES {
-            let Some(flight) = self.0.instances.pick() else { break };
+            let Some(flight) = self.0.instances.pick() else {
+                break;
+            };
             let mut connection = match flight.instance().connection(&self.0.lifecycle).await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -98,14 +103,31 @@ impl Channel {
                 continue;
             }
             match connection.try_send_request(request).await {
-                Ok(response) => return Ok(response.map(|body| Body::new(Tracked { body, _flight: flight }))),
+                Ok(response) => {
+                    return Ok(response.map(|body| {
+                        Body::new(Tracked {
+                            body,
+                            _flight: flight,
+                        })
+                    }));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(error::unavailable(&format_args!("{}: {}", self.0.name, failed.error()))),
+                    None => {
+                        return Err(error::unavailable(&format_args!(
+                            "{}: {}",
+                            self.0.name,
+                            failed.error()
+                        )));
+                    }
                 },
             }
         }
-        Err(error::reject(tonic::Code::Unavailable, UNREACHABLE, "Temporarily unavailable; try again"))
+        Err(error::reject(
+            tonic::Code::Unavailable,
+            UNREACHABLE,
+            "Temporarily unavailable; try again",
+        ))
     }
 
     fn address(&self, request: &mut Request<Body>) {
@@ -142,7 +164,9 @@ async fn resolve(inner: Arc<Inner>, names: Vec<String>, lifecycle: Lifecycle) {
         for name in &names {
             match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name.as_str())).await {
                 Ok(Ok(addresses)) => found.extend(addresses),
-                Ok(Err(error)) => tracing::warn!(%error, upstream = inner.name, host = name, "cannot resolve"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, upstream = inner.name, host = name, "cannot resolve");
+                }
                 Err(_) => tracing::warn!(upstream = inner.name, host = name, "resolving timed out"),
             }
         }
@@ -152,7 +176,11 @@ async fn resolve(inner: Arc<Inner>, names: Vec<String>, lifecycle: Lifecycle) {
         if !found.is_empty() {
             inner.instances.replace(&found);
         }
-        let pause = if found.is_empty() { Duration::from_millis(500) } else { RESOLVE_EVERY };
+        let pause = if found.is_empty() {
+            Duration::from_millis(500)
+        } else {
+            RESOLVE_EVERY
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = lifecycle.stopping() => return,
@@ -205,15 +233,28 @@ struct Identity {
 impl Stack {
     /// Calls over `channel` in the name of the service `issuer`.
     pub fn new(channel: Channel, key: Key, issuer: &'static str) -> Self {
-        let caller = Caller::Service { name: issuer.to_owned() };
-        Self { channel, key, caller: Arc::new(Identity { issuer, caller }) }
+        let caller = Caller::Service {
+            name: issuer.to_owned(),
+        };
+        Self {
+            channel,
+            key,
+            caller: Arc::new(Identity { issuer, caller }),
+        }
     }
 
     /// The same channel, in the name of `caller`.
     #[must_use]
     pub fn on_behalf_of(&self, caller: Caller) -> Self {
-        let identity = Identity { issuer: self.caller.issuer, caller };
-        Self { channel: self.channel.clone(), key: self.key.clone(), caller: Arc::new(identity) }
+        let identity = Identity {
+            issuer: self.caller.issuer,
+            caller,
+        };
+        Self {
+            channel: self.channel.clone(),
+            key: self.key.clone(),
+            caller: Arc::new(identity),
+        }
     }
 }
 
@@ -229,10 +270,10 @@ impl Service<Request<Body>> for Stack {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let stack = self.clone();
         let current = CURRENT.try_with(Clone::clone).ok();
-        let deadline = current
-            .as_ref()
-            .and_then(|current| current.deadline)
-            .map_or_else(|| Deadline::after(DEFAULT_DEADLINE), |outer| outer.min(Deadline::after(DEFAULT_DEADLINE)));
+        let deadline = current.as_ref().and_then(|current| current.deadline).map_or_else(
+            || Deadline::after(DEFAULT_DEADLINE),
+            |outer| outer.min(Deadline::after(DEFAULT_DEADLINE)),
+        );
         let span = call_span(request.uri().path());
         Box::pin(
             async move {
@@ -266,7 +307,12 @@ pub fn call_span(path: &str) -> Span {
 }
 
 /// Gives a request for another service its deadline, its signed caller, its request id, and the current trace.
-pub fn dress(headers: &mut HeaderMap, timeout: Duration, signed: HeaderValue, request_id: Option<HeaderValue>) {
+pub fn dress(
+    headers: &mut HeaderMap,
+    timeout: Duration,
+    signed: HeaderValue,
+    request_id: Option<HeaderValue>,
+) {
     write_timeout(headers, timeout);
     headers.insert(caller::HEADER, signed);
     if let Some(id) = request_id {

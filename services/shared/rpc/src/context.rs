@@ -47,20 +47,36 @@ tokio::task_local! {
 
 /// The verified caller of a request that came through the server stack.
 pub fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
-    request.extensions().get::<Caller>().ok_or_else(crate::error::unauthenticated)
+    request
+        .extensions()
+        .get::<Caller>()
+        .ok_or_else(crate::error::unauthenticated)
 }
 
 /// The deadline of a request that came through the server stack; in one without, a moment from now.
 pub fn deadline<T>(request: &Request<T>) -> Deadline {
-    request.extensions().get::<Deadline>().copied().unwrap_or_else(|| Deadline::after(Duration::from_secs(5)))
+    request
+        .extensions()
+        .get::<Deadline>()
+        .copied()
+        .unwrap_or_else(|| Deadline::after(Duration::from_secs(5)))
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit, as the gRPC over HTTP/2 specification has it.
 pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
-    let malformed = || crate::error::invalid([("grpc-timeout", "must be 1 to 8 digits and a unit H, M, S, m, u or n")]);
+    let Some(value) = headers.get(GRPC_TIMEOUT) else {
+        return Ok(None);
+    };
+    let malformed = || {
+        crate::error::invalid([(
+            "grpc-timeout",
+            "must be 1 to 8 digits and a unit H, M, S, m, u or n",
+        )])
+    };
     let text = value.to_str().map_err(|_| malformed())?;
-    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(malformed)?;
+    let (digits, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(malformed)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(malformed());
     }
@@ -114,7 +130,10 @@ mod tests {
     fn a_timeout_comes_back() {
         let mut headers = HeaderMap::new();
         write_timeout(&mut headers, Duration::from_millis(1_234));
-        assert_eq!(read_timeout(&headers).unwrap(), Some(Duration::from_millis(1_234)));
+        assert_eq!(
+            read_timeout(&headers).unwrap(),
+            Some(Duration::from_millis(1_234))
+        );
         write_timeout(&mut headers, Duration::ZERO);
         assert_eq!(read_timeout(&headers).unwrap(), Some(Duration::from_millis(1)));
     }

@@ -40,17 +40,29 @@ pub fn unauthenticated() -> Status {
 
 /// PERMISSION_DENIED: the caller is known, and may not.
 pub fn forbidden() -> Status {
-    reject(Code::PermissionDenied, "PERMISSION_DENIED", "You are not allowed to do this")
+    reject(
+        Code::PermissionDenied,
+        "PERMISSION_DENIED",
+        "You are not allowed to do this",
+    )
 }
 
 /// RESOURCE_EXHAUSTED: more work than can wait. Nothing was written; try again later.
 pub fn overloaded() -> Status {
-    reject(Code::ResourceExhausted, "OVERLOADED", "Too many requests are waiting; try again")
+    reject(
+        Code::ResourceExhausted,
+        "OVERLOADED",
+        "Too many requests are waiting; try again",
+    )
 }
 
 /// DEADLINE_EXCEEDED: the time of the request is over. A write may have happened.
 pub fn late() -> Status {
-    reject(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "The deadline passed before the answer was ready")
+    reject(
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED",
+        "The deadline passed before the answer was ready",
+    )
 }
 
 /// INTERNAL without any detail: what went wrong goes to the log, beside the request's id.
@@ -62,7 +74,11 @@ pub fn internal(error: &(impl Display + ?Sized)) -> Status {
 /// UNAVAILABLE without any detail: something that the service needs is away for the moment. A write may have happened.
 pub fn unavailable(error: &(impl Display + ?Sized)) -> Status {
     tracing::warn!(error = %error, "a dependency is unavailable");
-    reject(Code::Unavailable, "UNAVAILABLE", "Temporarily unavailable; try again")
+    reject(
+        Code::Unavailable,
+        "UNAVAILABLE",
+        "Temporarily unavailable; try again",
+    )
 }
 
 /// The reason of a status, when it has one.
@@ -73,7 +89,11 @@ pub fn reason(status: &Status) -> Option<String> {
 /// The bad fields that a status names, each with what it must be.
 pub fn violations(status: &Status) -> Vec<(String, String)> {
     status.get_details_bad_request().map_or_else(Vec::new, |details| {
-        details.field_violations.into_iter().map(|violation| (violation.field, violation.description)).collect()
+        details
+            .field_violations
+            .into_iter()
+            .map(|violation| (violation.field, violation.description))
+            .collect()
     })
 }
 
@@ -89,7 +109,10 @@ mod tests {
     fn a_reason_and_its_violations_travel_in_the_details() {
         let status = invalid([("amount", "must be positive"), ("to", "must not be the sender")]);
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(status.message(), "amount must be positive; to must not be the sender");
+        assert_eq!(
+            status.message(),
+            "amount must be positive; to must not be the sender"
+        );
         assert_eq!(reason(&status).as_deref(), Some("INVALID_ARGUMENT"));
         assert_eq!(violations(&status).len(), 2);
     }

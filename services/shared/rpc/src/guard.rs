@@ -51,7 +51,13 @@ impl Guard {
             .with_description("time from the request to the end of the answer")
             .build();
         let slots = Arc::new(Semaphore::new(max_in_flight));
-        Self(Arc::new(Policy { key, slots, default_deadline, max_deadline, duration }))
+        Self(Arc::new(Policy {
+            key,
+            slots,
+            default_deadline,
+            max_deadline,
+            duration,
+        }))
     }
 }
 
@@ -59,7 +65,10 @@ impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { policy: Arc::clone(&self.0), inner }
+        Guarded {
+            policy: Arc::clone(&self.0),
+            inner,
+        }
     }
 }
 
@@ -173,7 +182,11 @@ fn admit(policy: &Policy, request: &mut Request<Body>, method: Option<&Method>) 
     let slot = if streaming {
         None
     } else {
-        Some(Arc::clone(&policy.slots).try_acquire_owned().map_err(|_| error::overloaded())?)
+        Some(
+            Arc::clone(&policy.slots)
+                .try_acquire_owned()
+                .map_err(|_| error::overloaded())?,
+        )
     };
     let extensions = request.extensions_mut();
     extensions.insert(caller);
@@ -190,7 +203,9 @@ fn check_access(access: Access, caller: &Caller) -> Result<(), Status> {
         | (Access::User, Caller::User { .. })
         | (Access::Operator, Caller::User { operator: true, .. })
         | (Access::Internal, Caller::Service { .. }) => Ok(()),
-        (Access::User | Access::Operator | Access::Internal, Caller::Anonymous) => Err(error::unauthenticated()),
+        (Access::User | Access::Operator | Access::Internal, Caller::Anonymous) => {
+            Err(error::unauthenticated())
+        }
         (Access::User | Access::Operator, Caller::Service { .. })
         | (Access::Operator | Access::Internal, Caller::User { .. }) => Err(error::forbidden()),
     }
@@ -224,11 +239,22 @@ fn start_span(request: &Request<Body>, method: Option<&Method>) -> Span {
     span
 }
 
-fn finish(response: Response<Body>, mut record: Record, slot: Option<OwnedSemaphorePermit>) -> Response<Body> {
+fn finish(
+    response: Response<Body>,
+    mut record: Record,
+    slot: Option<OwnedSemaphorePermit>,
+) -> Response<Body> {
     // an answer without a message carries its status in the headers
     record.note(response.headers());
     let (parts, body) = response.into_parts();
-    Response::from_parts(parts, Body::new(Recorded { body, record, _slot: slot }))
+    Response::from_parts(
+        parts,
+        Body::new(Recorded {
+            body,
+            record,
+            _slot: slot,
+        }),
+    )
 }
 
 /// Measures one request until its answer has been sent, or dropped.
@@ -254,12 +280,18 @@ impl Drop for Record {
         // a stream that was dropped before its trailers was cancelled by the caller
         let code = self.code.unwrap_or(Code::Cancelled as i32);
         self.span.record("rpc.grpc.status_code", code);
-        if matches!(Code::from(code), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable) {
+        if matches!(
+            Code::from(code),
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable
+        ) {
             self.span.record("otel.status_code", "ERROR");
         }
-        let attributes =
-            [KeyValue::new("rpc.method", self.method), KeyValue::new("rpc.grpc.status_code", i64::from(code))];
-        self.duration.record(self.started.elapsed().as_secs_f64(), &attributes);
+        let attributes = [
+            KeyValue::new("rpc.method", self.method),
+            KeyValue::new("rpc.grpc.status_code", i64::from(code)),
+        ];
+        self.duration
+            .record(self.started.elapsed().as_secs_f64(), &attributes);
     }
 }
 
@@ -303,9 +335,19 @@ mod tests {
     #[test]
     fn access_is_closed_unless_the_contract_opens_it() {
         let anonymous = Caller::Anonymous;
-        let user = Caller::User { user_id: 1, operator: false, session: None };
-        let operator = Caller::User { user_id: 1, operator: true, session: None };
-        let service = Caller::Service { name: "account".into() };
+        let user = Caller::User {
+            user_id: 1,
+            operator: false,
+            session: None,
+        };
+        let operator = Caller::User {
+            user_id: 1,
+            operator: true,
+            session: None,
+        };
+        let service = Caller::Service {
+            name: "account".into(),
+        };
         let allowed = |access, caller: &Caller| check_access(access, caller).map_err(|status| status.code());
         assert_eq!(allowed(Access::Public, &anonymous), Ok(()));
         assert_eq!(allowed(Access::User, &anonymous), Err(Code::Unauthenticated));

@@ -56,10 +56,11 @@ where
         let lifecycle = Lifecycle::new(server.grace);
         lifecycle.on_signal();
         let address = server.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
         tracing::info!(server.address = %address, "listening");
         serve(config, listener, lifecycle).await.map_err(Error::from)
     };
-    telemetry::run(name, &telemetry, &unknown, main).await
+    telemetry::run(name, &telemetry, &unknown, Box::pin(main)).await
 }

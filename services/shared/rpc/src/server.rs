@@ -45,10 +45,18 @@ impl Config {
     /// Reads the settings that every server has.
     pub fn read(reader: &mut Reader, default_listen: SocketAddr) -> Result<Self, Invalid> {
         let listen = reader.or("KONTOR_LISTEN", "address to serve", default_listen);
-        let max_in_flight =
-            reader.in_range("KONTOR_MAX_IN_FLIGHT", "requests in flight before new ones are refused", 1..=1_000_000, 1_024);
-        let default_deadline =
-            reader.millis("KONTOR_DEADLINE_MS", "deadline of a request that names none", 1..=30_000, 5_000);
+        let max_in_flight = reader.in_range(
+            "KONTOR_MAX_IN_FLIGHT",
+            "requests in flight before new ones are refused",
+            1..=1_000_000,
+            1_024,
+        );
+        let default_deadline = reader.millis(
+            "KONTOR_DEADLINE_MS",
+            "deadline of a request that names none",
+            1..=30_000,
+            5_000,
+        );
         let grace = lifecycle::grace(reader);
         let key = Key::read(reader);
         Ok(Self {
@@ -83,7 +91,11 @@ pub struct Health {
 impl Health {
     /// Reports all services of this server, and the server itself (the empty name), as serving or not.
     pub async fn set_ready(&self, ready: bool) {
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         self.reporter.set_service_status("", status).await;
         for name in &self.names {
             self.reporter.set_service_status(*name, status).await;
@@ -109,7 +121,13 @@ impl Routes {
         let routes = tonic::service::Routes::new(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { routes, health: Health { reporter, names: Vec::new() } })
+        Ok(Self {
+            routes,
+            health: Health {
+                reporter,
+                names: Vec::new(),
+            },
+        })
     }
 
     /// Adds a service.
@@ -147,10 +165,17 @@ pub async fn serve(
     let health = routes.health();
     // unknown until the service says otherwise: a service that is not ready is not "unknown"
     for name in &health.names {
-        health.reporter.set_service_status(*name, ServingStatus::NotServing).await;
+        health
+            .reporter
+            .set_service_status(*name, ServingStatus::NotServing)
+            .await;
     }
-    let guard =
-        Guard::new(config.key.clone(), config.max_in_flight, config.default_deadline, config.max_deadline);
+    let guard = Guard::new(
+        config.key.clone(),
+        config.max_in_flight,
+        config.default_deadline,
+        config.max_deadline,
+    );
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let lifecycle = lifecycle.clone();
     tonic::transport::Server::builder()
