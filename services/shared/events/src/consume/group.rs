@@ -224,15 +224,14 @@ impl<H: Handler> Member<H> {
         let pause = failing.backoff.next();
         failing.again = Instant::now() + pause;
         failing.paused = true;
-        match failing.backoff.tries() {
-            1 => {
-                tracing::warn!(consumer = self.name, partition, offset, %error, "a record failed and is tried again")
-            }
-            TRIES_BEFORE_ALARM => {
-                self.metrics.stuck(1);
-                tracing::error!(consumer = self.name, partition, offset, %error, "a record is stuck: its partition waits");
-            }
-            _ => tracing::debug!(consumer = self.name, partition, offset, %error, "a record failed again"),
+        let tries = failing.backoff.tries();
+        if tries == TRIES_BEFORE_ALARM {
+            self.metrics.stuck(1);
+            tracing::error!(consumer = self.name, partition, offset, %error, "a record is stuck: its partition waits");
+        } else if tries == 1 {
+            tracing::warn!(consumer = self.name, partition, offset, %error, "a record failed and is tried again");
+        } else {
+            tracing::debug!(consumer = self.name, partition, offset, tries, %error, "a record failed again");
         }
         let topic = self.config.name(&self.topic);
         consumer.pause(&one(&topic, partition))?;
