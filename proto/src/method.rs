@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use prost_reflect::{MethodDescriptor, Value, prost_types::{MethodOptions, method_options::IdempotencyLevel}};
+use prost_reflect::{
+    MethodDescriptor, Value,
+    prost_types::{MethodOptions, method_options::IdempotencyLevel},
+};
 
 /// Who may call a method: `kontor.options.v1.Access`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         let pool = postgres::connect(&config.database).await?;
         postgres::migrate(&pool, &MIGRATOR).await?;
         let ledger = Arc::new(app::Ledger::new(store::Postgres::new(pool.clone())));
-        let routes = Routes::new()?
+        let routes = Routes::default()
             .with(TransferServiceServer::from_arc(Arc::new(rpc::Handler::new(
                 Arc::clone(&ledger),
             ))))

@@ -103,33 +103,25 @@ impl Health {
     }
 }
 
-/// The services of one server. Begins with health and reflection; not ready until [`Health::set_ready`] says so.
+/// The services of one server. Health and reflection (v1 and v1alpha) come with them; not ready until
+/// [`Health::set_ready`] says so.
 pub struct Routes {
     routes: tonic::service::Routes,
     health: Health,
 }
 
-impl Routes {
-    /// Health and reflection (v1 and v1alpha) alone.
-    pub fn new() -> Result<Self, Error> {
+impl Default for Routes {
+    fn default() -> Self {
         let (reporter, health) = tonic_health::server::health_reporter();
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let routes = tonic::service::Routes::new(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-        Ok(Self {
-            routes,
-            health: Health {
-                reporter,
-                names: Vec::new(),
-            },
-        })
+        let names = vec!["grpc.health.v1.Health"];
+        Self {
+            routes: tonic::service::Routes::new(health),
+            health: Health { reporter, names },
+        }
     }
+}
 
+impl Routes {
     /// Adds a service.
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
@@ -145,6 +137,22 @@ impl Routes {
         self.health.names.push(S::NAME);
         self.routes = self.routes.add_service(service);
         self
+    }
+
+    /// Adds reflection, which lists the services of this server and knows the details of errors.
+    fn with_reflection(self) -> Result<tonic::service::Routes, Error> {
+        let builder = || {
+            let builder = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            self.health
+                .names
+                .iter()
+                .fold(builder, |builder, name| builder.with_service_name(*name))
+        };
+        let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+        Ok(self.routes.add_service(v1).add_service(v1alpha))
     }
 
     /// The handle that reports health, once all services are added.
@@ -184,7 +192,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .layer(guard)
-        .add_routes(routes.routes)
+        .add_routes(routes.with_reflection()?)
         .serve_with_incoming_shutdown(incoming, async move {
             lifecycle.draining().await;
             health.set_ready(false).await;
