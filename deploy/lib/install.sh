@@ -27,7 +27,7 @@ fail() {
 
 # quietly NAME COMMAND…: runs a command into a log file; prints the end of the log only when the command fails.
 quietly() {
-    local name=$1 log=$KONTOR_CACHE/logs/$1.log
+    local log=$KONTOR_CACHE/logs/$1.log
     shift
     mkdir -p "$KONTOR_CACHE/logs" || fail "Cannot write to $KONTOR_CACHE."
     if ! "$@" >"$log" 2>&1 </dev/null; then

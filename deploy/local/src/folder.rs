@@ -81,27 +81,21 @@ impl DataFolder {
         }
         Ok(())
     }
-
-    /// A file with 32 random bytes in hexadecimal, readable by us only; made once.
-    pub fn secret_file(&self, name: &str) -> Result<PathBuf> {
-        let path = self.path.join(name);
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-        {
-            Ok(mut file) => file.write_all(random_secret().as_bytes())?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("Cannot write {}", path.display())),
-        }
-        Ok(path)
-    }
 }
 
-/// 32 random bytes in hexadecimal.
-pub(crate) fn random_secret() -> String {
-    hex(&rand::random::<[u8; 32]>())
+/// Writes a file with 32 random bytes in hexadecimal, readable by us only, unless it exists.
+pub(crate) fn write_secret(path: &Path) -> Result<()> {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Ok(mut file) => file.write_all(hex(&rand::random::<[u8; 32]>()).as_bytes())?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).with_context(|| format!("Cannot write {}", path.display())),
+    }
+    Ok(())
 }
 
 /// Where `up` keeps its data unless told otherwise: a folder of its own for each checkout. Root's is outside of root's
@@ -187,14 +181,13 @@ mod tests {
     fn a_secret_is_made_once_and_is_ours_alone() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataFolder::open(folder.path()).unwrap();
-        let path = data.secret_file("secret").unwrap();
+        let path = data.path().join("secret");
+        write_secret(&path).unwrap();
         let secret = fs::read_to_string(&path).unwrap();
         assert_eq!(secret.len(), 64);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(
-            fs::read_to_string(data.secret_file("secret").unwrap()).unwrap(),
-            secret
-        );
+        write_secret(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), secret);
         data.clear().unwrap();
         assert!(!path.exists() && folder.path().join(LOCK).exists());
     }

@@ -5,6 +5,8 @@ mod postgres;
 mod provision;
 mod redis;
 
+pub use postgres::postgres_programs;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},

@@ -2,14 +2,18 @@
 //! `deploy/up` runs it for people, the tests start their worlds with it. See README.md.
 #![warn(missing_docs)]
 
+pub mod demo;
 mod folder;
 mod infra;
 pub mod ports;
 mod process;
 mod progress;
+mod rest;
 mod template;
+mod world;
 
 pub use folder::{DataFolder, default_data};
-pub use infra::{Addresses, Infra, InfraOptions, InfraPorts, SHARED};
+pub use infra::{Addresses, Infra, InfraOptions, InfraPorts, SHARED, postgres_programs};
 pub use process::Process;
 pub use progress::Progress;
+pub use world::{Service, World, WorldOptions, WorldPorts};

@@ -151,8 +151,7 @@ impl Process {
     /// Waits until the child has ended; `None` when it was never started.
     pub async fn exited(&self) -> Option<ExitStatus> {
         let mut exit = self.0.lock().as_ref()?.exit.clone();
-        let status = *exit.wait_for(Option::is_some).await.ok()?;
-        status
+        *exit.wait_for(Option::is_some).await.ok()?
     }
 
     /// Kills the child (`kill -9`) and waits until it is gone.
@@ -203,7 +202,7 @@ impl Process {
     }
 
     /// How the child ended, in words.
-    pub(crate) fn last_words(&self) -> String {
+    pub fn last_words(&self) -> String {
         match self.0.lock().as_ref().and_then(|running| *running.exit.borrow()) {
             Some(status) => status.to_string(),
             None => "it was not started".to_owned(),

@@ -127,6 +127,6 @@ fn owner() -> Result<Option<Owner>> {
 }
 
 /// The folder with PostgreSQL's programs, `pgbench` among them.
-pub(crate) fn programs() -> Result<PathBuf> {
+pub fn postgres_programs() -> Result<PathBuf> {
     Ok(installation()?.1)
 }
