@@ -1,0 +1,172 @@
+//! A program with a wrong configuration says everything that is wrong with it at once, shows no secret, and ends with 1.
+
+use std::{
+    collections::BTreeMap,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::world::program;
+
+const SECRET: &str = "too-short-a-secret";
+const PROGRAMS: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat"];
+
+/// What is wrong, and which programs read it.
+const WRONG: [(&str, &str, &[&str]); 9] = [
+    ("KONTOR_LISTEN", "nowhere", &PROGRAMS),
+    ("KONTOR_DEADLINE_MS", "-1", &PROGRAMS),
+    ("KONTOR_MAX_IN_FLIGHT", "many", &PROGRAMS),
+    ("KONTOR_TRACE_SAMPLE_PERCENT", "101", &PROGRAMS),
+    ("KONTOR_LOG_FORMAT", "verse", &PROGRAMS),
+    ("KONTOR_CALLER_SECRET", SECRET, &PROGRAMS),
+    (
+        "KONTOR_DATABASE_CONNECTIONS",
+        "0",
+        &["auth", "account", "transfer", "chat"],
+    ),
+    ("KONTOR_SESSION_HOURS", "forever", &["auth"]),
+    ("KONTOR_REFLECTION", "perhaps", &["gateway"]),
+];
+
+/// What is required and missing.
+const MISSING: [(&str, &[&str]); 6] = [
+    ("KONTOR_DATABASE_URL", &["auth", "account", "transfer", "chat"]),
+    ("KONTOR_REDIS_URL", &["gateway", "auth"]),
+    ("KONTOR_KAFKA_BROKERS", &["account", "chat"]),
+    ("KONTOR_AUTH_ADDRESSES", &["gateway", "account"]),
+    ("KONTOR_TRANSFER_ADDRESSES", &["gateway", "account"]),
+    ("KONTOR_CHAT_ADDRESSES", &["gateway"]),
+];
+
+struct Outcome {
+    code: Option<i32>,
+    printed: String,
+    errors: String,
+}
+
+fn run(name: &str, argument: Option<&str>, settings: &BTreeMap<&str, &str>) -> Result<Outcome> {
+    let output = Command::new(program(name)?)
+        .args(argument)
+        .env_clear()
+        .envs(settings)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{name} does not run"))?;
+    Ok(Outcome {
+        code: output.status.code(),
+        printed: String::from_utf8_lossy(&output.stdout).into_owned(),
+        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+#[test]
+fn every_program_names_everything_that_is_wrong() -> Result<()> {
+    for name in PROGRAMS {
+        let settings = WRONG
+            .iter()
+            .map(|(setting, value, _)| (*setting, *value))
+            .collect();
+        let outcome = run(name, None, &settings)?;
+        ensure!(
+            outcome.code == Some(1),
+            "{name} ended with {:?}: {}",
+            outcome.code,
+            outcome.errors
+        );
+        let wrong = WRONG
+            .iter()
+            .filter(|(_, _, readers)| readers.contains(&name))
+            .map(|(setting, ..)| *setting);
+        let missing = MISSING
+            .iter()
+            .filter(|(_, readers)| readers.contains(&name))
+            .map(|(setting, _)| *setting);
+        for setting in wrong.chain(missing) {
+            let lines = outcome
+                .errors
+                .lines()
+                .filter(|line| line.contains(setting))
+                .count();
+            ensure!(
+                lines == 1,
+                "{name} names {setting} on {lines} lines:\n{}",
+                outcome.errors
+            );
+        }
+        let everything = outcome.printed + &outcome.errors;
+        ensure!(
+            !everything.contains(SECRET),
+            "{name} shows a secret:\n{everything}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_printed_configuration_shows_no_secret() -> Result<()> {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let settings = BTreeMap::from([
+        ("KONTOR_CALLER_SECRET", secret),
+        (
+            "KONTOR_DATABASE_URL",
+            "postgres://someone:hidden-word@127.0.0.1/x",
+        ),
+        ("KONTOR_REDIS_URL", "redis://:hidden-word@127.0.0.1"),
+        ("KONTOR_KAFKA_BROKERS", "127.0.0.1:9092"),
+        ("KONTOR_AUTH_ADDRESSES", "127.0.0.1:7001"),
+        ("KONTOR_ACCOUNT_ADDRESSES", "127.0.0.1:7002"),
+        ("KONTOR_TRANSFER_ADDRESSES", "127.0.0.1:7003"),
+        ("KONTOR_CHAT_ADDRESSES", "127.0.0.1:7004"),
+    ]);
+    for name in PROGRAMS {
+        let outcome = run(name, Some("--print-config"), &settings)?;
+        ensure!(
+            outcome.code == Some(0),
+            "{name} ended with {:?}: {}",
+            outcome.code,
+            outcome.errors
+        );
+        for setting in [
+            "KONTOR_CALLER_SECRET",
+            "KONTOR_LISTEN",
+            "KONTOR_GRACE_MS",
+            "KONTOR_MAX_IN_FLIGHT",
+        ] {
+            ensure!(
+                outcome.printed.contains(setting),
+                "{name} does not print {setting}:\n{}",
+                outcome.printed
+            );
+        }
+        let everything = outcome.printed + &outcome.errors;
+        ensure!(
+            !everything.contains(secret) && !everything.contains("hidden-word"),
+            "{name}:\n{everything}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn help_lists_the_settings_without_any_being_set() -> Result<()> {
+    for name in PROGRAMS {
+        let outcome = run(name, Some("--help"), &BTreeMap::new())?;
+        ensure!(
+            outcome.code == Some(0),
+            "{name} ended with {:?}: {}",
+            outcome.code,
+            outcome.errors
+        );
+        ensure!(
+            outcome.printed.contains("KONTOR_CALLER_SECRET"),
+            "{name}:\n{}",
+            outcome.printed
+        );
+        let outcome = run(name, Some("--no-such-argument"), &BTreeMap::new())?;
+        ensure!(
+            outcome.code.is_some_and(|code| code != 0),
+            "{name} takes any argument"
+        );
+    }
+    Ok(())
+}
