@@ -1,0 +1,3 @@
+//! The rules for users, pure: no database, no clock, no transport.
+
+pub mod user;
