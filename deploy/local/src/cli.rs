@@ -1,7 +1,6 @@
 //! The commands.
 
 mod infra;
-mod keeper;
 mod signals;
 mod up;
 

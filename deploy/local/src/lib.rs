@@ -5,6 +5,7 @@
 pub mod demo;
 mod folder;
 mod infra;
+mod keeper;
 pub mod ports;
 mod process;
 mod progress;
@@ -14,6 +15,7 @@ mod world;
 
 pub use folder::{DataFolder, default_data};
 pub use infra::{Addresses, Infra, InfraOptions, InfraPorts, SHARED, postgres_programs};
+pub use keeper::keep;
 pub use process::Process;
 pub use progress::Progress;
 pub use world::{Service, World, WorldOptions, WorldPorts};

@@ -122,24 +122,18 @@ impl Process {
     pub async fn ready(&self) -> Result<()> {
         let deadline = Instant::now() + self.0.spec.ready_within;
         loop {
-            let running = self.pid().is_some();
-            let problem = match self.0.spec.probe.check().await {
-                Ok(()) if running => return Ok(()),
-                Ok(()) => "another program answers on its address".to_owned(),
-                Err(error) => format!("{error:#}"),
+            let problem = tokio::select! {
+                biased;
+                _ = self.exited() => {
+                    bail!("{} ended before it was ready ({}); {}", self.name(), self.last_words(), self.quote_log());
+                }
+                answer = self.0.spec.probe.check() => answer,
             };
-            if !running {
-                bail!(
-                    "{} ended before it was ready ({}); {}",
-                    self.name(),
-                    self.last_words(),
-                    self.quote_log()
-                );
-            }
+            let Err(problem) = problem else { return Ok(()) };
             if Instant::now() > deadline {
                 let seconds = self.0.spec.ready_within.as_secs();
                 bail!(
-                    "{} is not ready after {seconds} s ({problem}); {}",
+                    "{} is not ready after {seconds} s ({problem:#}); {}",
                     self.name(),
                     self.quote_log()
                 );
@@ -202,7 +196,7 @@ impl Process {
     }
 
     /// How the child ended, in words.
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         match self.0.lock().as_ref().and_then(|running| *running.exit.borrow()) {
             Some(status) => status.to_string(),
             None => "it was not started".to_owned(),

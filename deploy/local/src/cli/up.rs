@@ -11,11 +11,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use local::{
     DataFolder, Infra, InfraOptions, InfraPorts, Progress, Service, World, WorldOptions, WorldPorts,
-    default_data, demo, ports,
+    default_data, demo, keep, ports,
 };
 use tokio::task::JoinSet;
 
-use super::{keeper::keep, signals::Signals};
+use super::signals::Signals;
 
 /// Present once the demo data is loaded.
 const LOADED: &str = "demo-loaded";

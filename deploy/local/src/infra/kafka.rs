@@ -150,7 +150,9 @@ fn properties(log_folder: &Path, ports: InfraPorts, durable: bool) -> String {
     put("group.consumer.assignment.interval.ms", "0");
     put("group.consumer.heartbeat.interval.ms", "200");
     put("group.consumer.min.heartbeat.interval.ms", "200");
-    put("controlled.shutdown.enable", "false");
+    // a broker that comes back after a kill is let in when its old session has ended
+    put("broker.heartbeat.interval.ms", "500");
+    put("broker.session.timeout.ms", "3000");
     put("log.segment.bytes", "67108864");
     put("log.retention.hours", if durable { "168" } else { "1" });
     text

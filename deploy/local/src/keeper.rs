@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use local::{Process, Progress};
 use tokio::time::sleep;
+
+use crate::{process::Process, progress::Progress};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -11,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const WELL_AFTER: Duration = Duration::from_mins(1);
 
 /// Watches a process for ever: says how it ended, waits twice as long as last time, and starts it again.
-pub(super) async fn keep(process: Process, progress: Progress) {
+pub async fn keep(process: Process, progress: Progress) {
     let mut pause = FIRST_PAUSE;
     loop {
         let started = Instant::now();
