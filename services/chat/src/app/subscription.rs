@@ -1,0 +1,186 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use lifecycle::Lifecycle;
+
+use super::{
+    Chat, Directory, Error, Live, Message, Position, Retry, Standing, Store,
+    hub::{Inbox, Signal},
+};
+use crate::domain::feed::{Feed, Verdict};
+
+/// The most rooms that a subscription follows.
+const MAX_ROOMS: usize = 10_000;
+/// How many messages are read from the history at a time.
+const PAGE: i64 = 100;
+
+/// A message for a subscriber.
+#[derive(Debug)]
+pub enum Delivered {
+    /// It came through Kafka.
+    Live(Arc<Live>),
+    /// It was read from the history.
+    History(Message),
+}
+
+/// A subscription that is live. Dropping it ends it.
+pub struct Subscription<S> {
+    user: i64,
+    inbox: Inbox,
+    feed: Feed,
+    /// What was read from the history and not delivered yet.
+    page: VecDeque<Message>,
+    store: S,
+    lifecycle: Lifecycle,
+}
+
+impl<S: Store, D: Directory> Chat<S, D> {
+    /// Subscribes to all rooms of the caller. From the return on nothing is missed. Tells where each room begins.
+    pub async fn subscribe(
+        &self,
+        caller: i64,
+        from: &[Position],
+    ) -> Result<(Vec<Position>, Subscription<S>), Error> {
+        if self.lifecycle.is_draining() {
+            return Err(Error::Draining);
+        }
+        // First it hears of new rooms, then it follows the rooms that there are, and only then it looks where they stand:
+        // whatever is stored after each look comes as a signal, in whatever order the two meet.
+        let inbox = self.hub.register(caller)?;
+        let mut subscription = Subscription {
+            user: caller,
+            inbox,
+            feed: Feed::default(),
+            page: VecDeque::new(),
+            store: self.store.clone(),
+            lifecycle: self.lifecycle.clone(),
+        };
+        let standings = subscription.look().await?;
+        let mut begins: HashMap<i64, (i64, i64)> = standings
+            .into_iter()
+            .map(|standing| (standing.room, (standing.last_seq, standing.last_seq)))
+            .collect();
+        for (index, position) in from.iter().enumerate() {
+            let (begin, last) = begins.get_mut(&position.room).ok_or(Error::RoomNotFound)?;
+            if position.seq > *last {
+                return Err(Error::PositionBehindEnd { index });
+            }
+            *begin = position.seq;
+        }
+        for (room, (begin, last)) in &begins {
+            subscription.feed.follow(*room, *begin, *last);
+        }
+        let mut positions: Vec<Position> = begins
+            .into_iter()
+            .map(|(room, (begin, _))| Position { room, seq: begin })
+            .collect();
+        positions.sort_unstable_by_key(|position| position.room);
+        Ok((positions, subscription))
+    }
+}
+
+impl<S: Store> Subscription<S> {
+    /// The next message. The subscription is over after an error.
+    pub async fn next(&mut self) -> Result<Delivered, Error> {
+        loop {
+            if self.lifecycle.is_draining() {
+                return Err(Error::Draining);
+            }
+            if let Some(message) = self.page.pop_front() {
+                self.feed
+                    .advance(message.room, message.seq)
+                    .map_err(|_| hole(message.room))?;
+                self.inbox.hub().metrics().delivered("history");
+                return Ok(Delivered::History(message));
+            }
+            // what waits goes first: the history is read at the subscriber's pace, and meanwhile the inbox fills
+            if let Some(signal) = self.inbox.try_recv()? {
+                if let Some(live) = self.hear(signal).await? {
+                    return Ok(Delivered::Live(live));
+                }
+                continue;
+            }
+            if self.read().await? {
+                continue;
+            }
+            let signal = tokio::select! {
+                signal = self.inbox.recv() => signal?,
+                () = self.lifecycle.draining() => return Err(Error::Draining),
+            };
+            if let Some(live) = self.hear(signal).await? {
+                return Ok(Delivered::Live(live));
+            }
+        }
+    }
+
+    async fn hear(&mut self, signal: Signal) -> Result<Option<Arc<Live>>, Error> {
+        match signal {
+            Signal::Message(live) => match self.feed.offer(live.message.room, live.message.seq) {
+                Verdict::Deliver => {
+                    self.inbox.hub().metrics().delivered("live");
+                    return Ok(Some(live));
+                }
+                Verdict::Behind => self.inbox.hub().metrics().behind(),
+                Verdict::Seen | Verdict::Foreign => {}
+            },
+            Signal::Opened(room) => self.feed.follow(room, 0, 0),
+            Signal::Reset => {
+                for standing in self.look().await? {
+                    // a room that is new was opened after the subscription began: all of it is due
+                    self.feed.follow(standing.room, 0, standing.last_seq);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Follows all rooms of the user, then looks where they stand.
+    async fn look(&self) -> Result<Vec<Standing>, Error> {
+        let hub = self.inbox.hub().clone();
+        let _turn = hub.reader().await;
+        let limit = i64::try_from(MAX_ROOMS).unwrap_or(i64::MAX);
+        let mut rooms: Vec<i64> = self
+            .store
+            .standings(self.user, limit + 1)
+            .await?
+            .into_iter()
+            .map(|standing| standing.room)
+            .collect();
+        if rooms.len() > MAX_ROOMS {
+            return Err(Error::TooManyRooms);
+        }
+        rooms.sort_unstable();
+        self.inbox.follow(&rooms);
+        let mut standings = self.store.standings(self.user, limit).await?;
+        // one that came in between is not followed yet: its own signal is on the way
+        standings.retain(|standing| rooms.binary_search(&standing.room).is_ok());
+        Ok(standings)
+    }
+
+    /// Reads a page of the history when some room is behind.
+    async fn read(&mut self) -> Result<bool, Error> {
+        let Some(gap) = self.feed.next_gap() else {
+            return Ok(false);
+        };
+        let hub = self.inbox.hub().clone();
+        let page = {
+            let _turn = hub.reader().await;
+            self.store.messages_after(gap.room, gap.after, PAGE).await?
+        };
+        if page.is_empty() {
+            return Err(hole(gap.room));
+        }
+        hub.metrics().filled();
+        self.page = page.into();
+        Ok(true)
+    }
+}
+
+/// The database does not have what it was said to have: it has gone back. The subscriber begins anew.
+fn hole(room: i64) -> Error {
+    Error::Failed(Retry::Later(
+        format!("the history of room {room} has a hole").into(),
+    ))
+}

@@ -1,0 +1,6 @@
+//! The rules, without any input or output.
+
+pub mod direct;
+pub mod feed;
+pub mod text;
+pub mod user;

@@ -1,0 +1,8 @@
+//! The `chat` service as a process.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    rpc::process::run("chat", "Rooms, messages and their delivery.", chat::run).await
+}
