@@ -70,10 +70,10 @@ impl Collector {
             .context("the collector finds no free port")?;
         let address = listener.local_addr()?;
         let received = Arc::<Mutex<Received>>::default();
-        let receiver = Receiver(Arc::clone(&received));
+        let intake = Receiver(Arc::clone(&received));
         let serve = Server::builder()
-            .add_service(TraceServiceServer::new(receiver.clone()))
-            .add_service(MetricsServiceServer::new(receiver))
+            .add_service(TraceServiceServer::new(intake.clone()))
+            .add_service(MetricsServiceServer::new(intake))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -208,5 +208,10 @@ fn text(value: &AnyValue) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // writing to a String cannot fail
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -34,7 +34,7 @@ where
 }
 
 /// An error unless both are equal, for conditions.
-pub fn same<T: PartialEq + Debug>(found: T, wanted: T) -> Result<()> {
+pub fn same<T: PartialEq + Debug>(found: &T, wanted: &T) -> Result<()> {
     if found != wanted {
         bail!("{found:?} instead of {wanted:?}");
     }

@@ -109,6 +109,7 @@ impl Rest {
     }
 
     /// The same client for another gateway.
+    #[must_use]
     pub fn at(&self, base: &str) -> Self {
         Self {
             base: base.trim_end_matches('/').to_owned(),

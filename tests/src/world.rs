@@ -189,7 +189,7 @@ impl TestWorld {
     /// An error unless each user has this balance now.
     pub async fn balances(&self, expected: &[(&User, i64)]) -> Result<()> {
         for (user, balance) in expected {
-            same(user.balance().await?, *balance).with_context(|| format!("the balance of {}", user.name))?;
+            same(&user.balance().await?, balance).with_context(|| format!("the balance of {}", user.name))?;
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ impl TestWorld {
     /// Waits until the ledger has at least so many transfers.
     pub async fn eventually_posted(&self, transfers: i64) -> Result<()> {
         let ledger = self.database(Service::Transfer).await?;
-        eventually("transfers are posted", Duration::from_secs(120), async || {
+        eventually("transfers are posted", Duration::from_mins(2), async || {
             let posted: i64 = sqlx::query_scalar("SELECT count(*) FROM transfers")
                 .fetch_one(&ledger)
                 .await?;

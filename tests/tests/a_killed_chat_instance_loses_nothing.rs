@@ -39,17 +39,18 @@ fn every_acknowledged_message_arrives_once_and_in_order() -> Result<()> {
             .await?
             .into_inner()
             .room_id;
-        let sent = AtomicI64::new(0);
+        let acknowledged_so_far = AtomicI64::new(0);
         let send = try_join_all(users.iter().map(async |user| {
             let mut seqs = Vec::new();
             for n in 0..EACH {
                 seqs.push(until_stored(user, room, &format!("{} {n}", user.name)).await?);
-                sent.fetch_add(1, Ordering::Relaxed);
+                acknowledged_so_far.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(seqs)
         }));
         let receive = try_join_all(users.iter().map(|user| until_all_arrived(&world, user, room)));
-        let (seqs, received, ()) = tokio::try_join!(send, receive, kill_in_turn(&world, &sent))?;
+        let (seqs, received, ()) =
+            tokio::try_join!(send, receive, kill_in_turn(&world, &acknowledged_so_far))?;
 
         let acknowledged: BTreeSet<i64> = seqs.into_iter().flatten().collect();
         ensure!(
@@ -72,7 +73,7 @@ async fn kill_in_turn(world: &TestWorld, sent: &AtomicI64) -> Result<()> {
     for round in 0..KILLS {
         // spread over the whole load, so that each kill hits work in progress
         let reached = round * EACH * SENDERS / (KILLS + 1);
-        eventually("messages are sent", Duration::from_secs(120), async || {
+        eventually("messages are sent", Duration::from_mins(2), async || {
             ensure!(sent.load(Ordering::Relaxed) >= reached);
             Ok(())
         })
@@ -87,7 +88,7 @@ async fn kill_in_turn(world: &TestWorld, sent: &AtomicI64) -> Result<()> {
 /// Sends a message with the same id until it is acknowledged; its position.
 async fn until_stored(user: &User, room: i64, content: &str) -> Result<i64> {
     let body = json!({"content": content, "message_id": Uuid::new_v4().to_string()});
-    eventually("a message is acknowledged", Duration::from_secs(60), async || {
+    eventually("a message is acknowledged", Duration::from_mins(1), async || {
         let answer = user
             .rest
             .post(&format!("/api/rooms/{room}/messages"), &body)
@@ -106,7 +107,7 @@ async fn until_all_arrived(world: &TestWorld, user: &User, room_id: i64) -> Resu
     let total = EACH * SENDERS;
     while i64::try_from(messages.len())? < total {
         let after_seq = messages.last().map_or(0, |message| message.seq);
-        let mut subscription = eventually("a subscription begins", Duration::from_secs(60), async || {
+        let mut subscription = eventually("a subscription begins", Duration::from_mins(1), async || {
             world
                 .subscribe(user, vec![RoomPosition { room_id, after_seq }])
                 .await
@@ -114,7 +115,7 @@ async fn until_all_arrived(world: &TestWorld, user: &User, room_id: i64) -> Resu
         .await?;
         while i64::try_from(messages.len())? < total {
             // its end is no loss, as it is resumed; silence while messages are due would be one
-            let Some(message) = subscription.step(Duration::from_secs(60)).await? else {
+            let Some(message) = subscription.step(Duration::from_mins(1)).await? else {
                 break;
             };
             let expected = messages.last().map_or(0, |message| message.seq) + 1;

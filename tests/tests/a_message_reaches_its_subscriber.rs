@@ -138,7 +138,7 @@ fn a_message_waits_for_kafka() -> Result<()> {
             .await
             .context("Kafka does not come back")?;
         for n in 0..5 {
-            let message = subscription.next(Duration::from_secs(60)).await?;
+            let message = subscription.next(Duration::from_mins(1)).await?;
             ensure!(message.content == format!("without {n}"), "{message:?}");
         }
         Ok(())

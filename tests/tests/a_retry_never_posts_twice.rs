@@ -135,11 +135,11 @@ fn a_killed_instance_posts_nothing_twice() -> Result<()> {
 /// Sends one transfer of 1, with the same id, until it is known to be posted; then once more.
 async fn until_answered(alice: &User, bob: i64) -> Result<()> {
     let id = Uuid::new_v4();
-    let first = tests::eventually("a transfer is answered", Duration::from_secs(60), async || {
+    let first = tests::eventually("a transfer is answered", Duration::from_mins(1), async || {
         alice.transfer(bob, 1, id).await?.expect(200)
     })
     .await?;
-    let again = tests::eventually("a repeat is answered", Duration::from_secs(60), async || {
+    let again = tests::eventually("a repeat is answered", Duration::from_mins(1), async || {
         alice.transfer(bob, 1, id).await?.expect(200)
     })
     .await?;

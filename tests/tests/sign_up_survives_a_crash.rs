@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::{Rest, Service, TestWorld, User, eventually, promise, user, world::Options};
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn request(name: &str) -> (String, Value) {
     let email = format!("{}-{}@example.com", name.to_lowercase(), Uuid::new_v4().simple());

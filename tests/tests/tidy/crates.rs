@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tree::{File, code, crates_below, file, files, must_be_clean, without_tests};
+use crate::tree::{File, code, crates_below, file, files, has_extension, must_be_clean, without_tests};
 
 fn manifests() -> impl Iterator<Item = &'static File> {
     files().filter(|file| file.name() == "Cargo.toml" && file.path != "Cargo.toml")
@@ -144,7 +144,7 @@ fn every_part_has_a_readme_and_the_way_to_it() {
 fn links_between_pages_lead_somewhere() {
     must_be_clean(
         files()
-            .filter(|file| file.path.ends_with(".md"))
+            .filter(|file| has_extension(&file.path, "md"))
             .flat_map(|page| {
                 let folder = page.path.rsplit_once('/').map_or("", |(folder, _)| folder);
                 page.lines()

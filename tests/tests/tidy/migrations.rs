@@ -103,8 +103,8 @@ fn tokens(sql: &str) -> Vec<(usize, String)> {
             rest.find('\n')
         } else if rest.starts_with("/*") {
             rest.find("*/").map(|end| end + 2)
-        } else if rest.starts_with('\'') {
-            rest[1..].find('\'').map(|end| end + 2)
+        } else if let Some(string) = rest.strip_prefix('\'') {
+            string.find('\'').map(|end| end + 2)
         } else if let Some(tag) = dollar_tag(rest) {
             rest[tag.len()..].find(tag).map(|end| end + 2 * tag.len())
         } else {

@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::tree::{File, code, file, files, must_be_clean, words};
+use crate::tree::{File, code, file, files, has_extension, must_be_clean, words};
 
 fn rust() -> impl Iterator<Item = &'static File> {
     files().filter(|file| file.is_rust())
@@ -30,9 +30,11 @@ fn main_is_a_page() {
 
 #[test]
 fn a_module_is_a_file_with_its_name() {
-    must_be_clean(rust().filter_map(|file| {
-        (file.name() == "mod.rs").then(|| file.at(1, "move it beside its folder, as `<folder>.rs`"))
-    }));
+    must_be_clean(
+        rust()
+            .filter(|file| file.name() == "mod.rs")
+            .map(|file| file.at(1, "move it beside its folder, as `<folder>.rs`")),
+    );
 }
 
 #[test]
@@ -208,7 +210,7 @@ fn every_source_file_is_part_of_a_crate() {
         if !manifest.text.contains("autotests = false") {
             let tests = files().filter_map(|file| file.path.strip_prefix(folder)?.strip_prefix("tests/"));
             for test in tests
-                .filter(|test| !test.contains('/') && test.ends_with(".rs"))
+                .filter(|test| !test.contains('/') && has_extension(test, "rs"))
                 .collect::<Vec<_>>()
             {
                 follow(&format!("{folder}tests/{test}"), true, &mut reached);
@@ -236,9 +238,9 @@ fn follow(path: &str, is_root: bool, reached: &mut BTreeSet<String>) {
         path.with_extension("")
     };
     let code = code(&found.text);
-    let mut lines = code.lines().zip(found.text.lines());
+    let lines = code.lines().zip(found.text.lines());
     let mut moved: Option<PathBuf> = None;
-    while let Some((line, raw)) = lines.next() {
+    for (line, raw) in lines {
         if line.trim().starts_with("#[path") {
             moved = raw.split('"').nth(1).map(|to| plain(&beside.join(to)));
         } else if let Some(name) = module_name(line) {

@@ -1,0 +1,195 @@
+//! A service that is asked to stop (SIGTERM) answers what it has begun and ends with 0 within its grace time. With a second
+//! instance its clients see nothing of it at all.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use local::Process;
+use sqlx::PgPool;
+use tests::{Service, TestWorld, User, eventually, promise, world::Options};
+use uuid::Uuid;
+
+const GRACE: Duration = Duration::from_secs(8);
+/// What the process may add to its grace time: joining its tasks, flushing its telemetry.
+const REST: Duration = Duration::from_secs(6);
+
+fn options(replicas: usize) -> Options {
+    let settings = vec![(None, "KONTOR_GRACE_MS", GRACE.as_millis().to_string())];
+    Options {
+        replicas,
+        settings,
+        ..Options::default()
+    }
+}
+
+/// Asks it to stop; it must end with 0, in time.
+async fn stops(process: &Process) -> Result<Duration> {
+    let begun = Instant::now();
+    let status = process.stop(GRACE + REST).await?;
+    ensure!(status.code() == Some(0), "{} ended with {status}", process.name());
+    Ok(begun.elapsed())
+}
+
+#[test]
+fn an_idle_service_stops_at_once() -> Result<()> {
+    promise(async {
+        let world = TestWorld::start(options(1)).await?;
+        let alice = world.user("Alice", 0).await?;
+        // an open stream must not hold up the end
+        let subscription = world.subscribe(&alice, Vec::new()).await?;
+        for service in [
+            Service::Chat,
+            Service::Gateway,
+            Service::Account,
+            Service::Transfer,
+            Service::Auth,
+        ] {
+            let took = stops(world.instance(service, 0)?).await?;
+            ensure!(took < GRACE, "{service:?} had nothing to do and took {took:?}");
+        }
+        subscription.end(Duration::from_secs(5)).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stopping_chat_tells_its_subscribers() -> Result<()> {
+    promise(async {
+        let world = TestWorld::start(options(1)).await?;
+        let alice = world.user("Alice", 0).await?;
+        let subscription = world.subscribe(&alice, Vec::new()).await?;
+        stops(world.instance(Service::Chat, 0)?).await?;
+        let status = subscription.end(Duration::from_secs(5)).await?;
+        ensure!(status.code() == tonic::Code::Unavailable, "{status:?}");
+        ensure!(
+            rpc::error::reason(&status).as_deref() == Some("DRAINING"),
+            "{status:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn requests_in_flight_are_answered() -> Result<()> {
+    promise(async {
+        let world = TestWorld::start(options(1)).await?;
+        let (alice, bob) = (world.user("Alice", 100).await?, world.user("Bob", 0).await?);
+        let ledger = world.database(Service::Transfer).await?;
+        for (round, service) in (1..).zip([Service::Gateway, Service::Transfer]) {
+            // the requests are under way, and wait for the accounts
+            let mut lock = ledger.begin().await?;
+            sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
+                .execute(&mut *lock)
+                .await?;
+            let process = world.instance(service, 0)?;
+            let requests = try_join_all(
+                (0..8).map(async |_| alice.transfer(bob.id, 1, Uuid::new_v4()).await?.expect(200)),
+            );
+            let stop = async {
+                eventually_waiting(&ledger, 8).await?;
+                let (took, ()) = tokio::try_join!(stops(process), async {
+                    eventually("the service drains", GRACE, async || is_draining(&world, service)).await?;
+                    Ok(lock.commit().await?)
+                })?;
+                anyhow::Ok(took)
+            };
+            let (answers, took) = tokio::try_join!(requests, stop).with_context(|| format!("{service:?}"))?;
+            ensure!(answers.len() == 8 && took < GRACE + REST, "{took:?}");
+            process.restart().await?;
+            world
+                .balances(&[(&alice, 100 - 8 * round), (&bob, 8 * round)])
+                .await?;
+        }
+        Ok(())
+    })
+}
+
+/// Waits until so many statements wait for a lock.
+async fn eventually_waiting(ledger: &PgPool, statements: i64) -> Result<()> {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(
+        "requests wait for the accounts",
+        Duration::from_secs(20),
+        async || {
+            let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(ledger).await?;
+            ensure!(waiting >= statements, "{waiting} wait");
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// It has heard the signal.
+fn is_draining(world: &TestWorld, service: Service) -> Result<()> {
+    let log = std::fs::read_to_string(world.local().log_path(service, 0)?)?;
+    ensure!(log.contains("draining"));
+    Ok(())
+}
+
+#[test]
+fn with_a_second_instance_clients_see_nothing() -> Result<()> {
+    promise(async {
+        let world = TestWorld::start(options(2)).await?;
+        let (alice, bob) = (world.user("Alice", 100_000).await?, world.user("Bob", 0).await?);
+        let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let load = try_join_all((0..8).map(async |_| {
+            while !done.load(Ordering::Relaxed) {
+                one_of_each(&alice, &bob).await?;
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        }));
+        let roll = async {
+            for service in [Service::Auth, Service::Account, Service::Transfer, Service::Chat] {
+                for index in 0..2 {
+                    let process = world.instance(service, index)?;
+                    more_answers(&answered).await?;
+                    stops(process).await?;
+                    more_answers(&answered).await?;
+                    process.restart().await?;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            anyhow::Ok(())
+        };
+        tokio::try_join!(load, roll)?;
+        Ok(())
+    })
+}
+
+/// The load goes on: some more requests begin and end.
+async fn more_answers(answered: &AtomicUsize) -> Result<()> {
+    let before = answered.load(Ordering::Relaxed);
+    eventually("requests are answered", Duration::from_mins(1), async || {
+        ensure!(answered.load(Ordering::Relaxed) >= before + 16);
+        Ok(())
+    })
+    .await
+}
+
+/// One request to each service. A failure is one that a client would see.
+async fn one_of_each(alice: &User, bob: &User) -> Result<()> {
+    alice
+        .transfer(bob.id, 1, Uuid::new_v4())
+        .await?
+        .expect(200)
+        .context("transfer")?;
+    alice.balance().await.context("account")?;
+    alice
+        .write(bob.id, "hello", Uuid::new_v4())
+        .await?
+        .expect(201)
+        .context("chat")?;
+    alice
+        .rest
+        .get("/api/session")
+        .await?
+        .expect(200)
+        .context("auth")?;
+    Ok(())
+}
