@@ -177,24 +177,11 @@ impl Instances {
 
     /// Takes the instance for the next request: of two at random, the one with fewer requests in flight.
     pub fn pick(&self) -> Option<Flight> {
-        let all = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let all = self.all();
         let chosen = match &*all {
             [] => return None,
             [only] => only,
-            _ => {
-                let now = Instant::now();
-                let up: Vec<&Arc<Instance>> = all.iter().filter(|instance| instance.is_up(now)).collect();
-                let mut rng = rand::rng();
-                if up.is_empty() {
-                    &all[rng.random_range(0..all.len())]
-                } else {
-                    let (one, other) = (
-                        up[rng.random_range(0..up.len())],
-                        up[rng.random_range(0..up.len())],
-                    );
-                    if one.load() <= other.load() { one } else { other }
-                }
-            }
+            several => choose(several, Instant::now()),
         };
         chosen.in_flight.fetch_add(1, Ordering::Relaxed);
         Some(Flight(Arc::clone(chosen)))
@@ -203,6 +190,24 @@ impl Instances {
     /// The instances that are there now.
     pub fn all(&self) -> Arc<[Arc<Instance>]> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn choose(all: &[Arc<Instance>], now: Instant) -> &Arc<Instance> {
+    let mut rng = rand::rng();
+    let (one, other) = (rng.random_range(0..all.len()), rng.random_range(0..all.len()));
+    match (all[one].is_up(now), all[other].is_up(now)) {
+        (true, true) if all[one].load() <= all[other].load() => &all[one],
+        (_, true) => &all[other],
+        (true, false) => &all[one],
+        // some other one that is up; when none is, all are tried
+        (false, false) => {
+            let from_one = all[one..].iter().chain(&all[..one]);
+            from_one
+                .into_iter()
+                .find(|instance| instance.is_up(now))
+                .unwrap_or(&all[one])
+        }
     }
 }
 
