@@ -1,0 +1,186 @@
+//! Native gRPC: looked up by path, checked, and proxied frame by frame, without decoding.
+
+mod body;
+mod headers;
+
+use std::{sync::Arc, time::Duration};
+
+use body::{Ends, Proxied, Watch};
+use http::{Method as Verb, Request, Response, Version};
+use hyper::body::Incoming;
+use proto::method::{Access, Method};
+use rpc::{Deadline, context::read_timeout, error};
+use tokio::time::timeout;
+use tonic::{Code, Status, body::Body};
+use tracing::Instrument as _;
+
+use crate::{
+    health::Health,
+    limit::Decision,
+    pipeline::{Arrival, Gateway, Refused, is_streaming},
+    record::{self, Protocol, Record},
+    rest,
+    upstream::Call,
+};
+
+/// Answers a gRPC request.
+pub(crate) async fn handle(
+    gateway: &Arc<Gateway>,
+    arrival: &Arrival,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if request.version() != Version::HTTP_2 {
+        return rest::grpc_needs_http2(&arrival.request_id);
+    }
+    let path = request.uri().path();
+    if Health::serves(path) {
+        let response = gateway.health.call(request).await;
+        if response.headers().contains_key(Status::GRPC_STATUS) {
+            return response;
+        }
+        // a watch has no end of its own, and must not hold up the shutdown
+        return response
+            .map(|body| Body::new(Proxied::new(body, Ends::at_draining(&gateway.lifecycle), None)));
+    }
+    // a method that is not for outsiders does not exist for them
+    let method = proto::method::by_path(path).filter(|method| method.access != Access::Internal);
+    let Some(method) = method.filter(|_| request.method() == Verb::POST) else {
+        return error::reject(Code::Unimplemented, "UNIMPLEMENTED", "There is no such method").into_http();
+    };
+    match gateway.enter(method) {
+        Err(status) => status.into_http(),
+        Ok(slot) => {
+            let name = method.path.trim_start_matches('/');
+            let span = record::span(
+                Protocol::Grpc,
+                name,
+                &method.path,
+                request.headers(),
+                &arrival.request_id,
+            );
+            let record = Record::new(
+                Protocol::Grpc,
+                &method.path,
+                span.clone(),
+                gateway.metrics.clone(),
+                slot,
+            );
+            forward(gateway, arrival, method, request, record)
+                .instrument(span)
+                .await
+        }
+    }
+}
+
+async fn forward(
+    gateway: &Arc<Gateway>,
+    arrival: &Arrival,
+    method: &'static Method,
+    request: Request<Incoming>,
+    mut record: Record,
+) -> Response<Body> {
+    let timing = match Timing::of(gateway, method, &request) {
+        Ok(timing) => timing,
+        Err(status) => return refuse(status, None, &mut record),
+    };
+    let attempt = attempt(gateway, arrival, method, request, timing);
+    match timeout(timing.first.remaining(), attempt).await {
+        Ok(Ok(response)) => {
+            let ends = Ends::new(timing.whole, is_streaming(method).then_some(&gateway.lifecycle));
+            let watch = Watch {
+                gateway: Arc::clone(gateway),
+                method,
+                request_id: arrival.request_id.clone(),
+                record,
+            };
+            deliver(gateway, response, ends, watch)
+        }
+        Ok(Err(refused)) => refuse(refused.status, refused.decision, &mut record),
+        Err(_) => {
+            let status = error::late();
+            gateway.upstreams.note(method, &arrival.request_id, &status);
+            refuse(status, None, &mut record)
+        }
+    }
+}
+
+/// Until when the answer must begin, and until when it must be whole.
+#[derive(Clone, Copy)]
+struct Timing {
+    first: Deadline,
+    whole: Option<Deadline>,
+}
+
+impl Timing {
+    fn of(gateway: &Gateway, method: &Method, request: &Request<Incoming>) -> Result<Self, Status> {
+        let asked = read_timeout(request.headers())?;
+        let capped = |asked: Duration| Deadline::after(asked.min(gateway.max_deadline));
+        if is_streaming(method) {
+            // a stream may last, and ends when the caller said so, if at all; but it has to begin
+            let first = Deadline::after(
+                asked
+                    .unwrap_or(gateway.default_deadline)
+                    .min(gateway.default_deadline),
+            );
+            return Ok(Self {
+                first,
+                whole: asked.map(Deadline::after),
+            });
+        }
+        let whole = capped(asked.unwrap_or(gateway.default_deadline));
+        Ok(Self {
+            first: whole,
+            whole: Some(whole),
+        })
+    }
+}
+
+async fn attempt(
+    gateway: &Gateway,
+    arrival: &Arrival,
+    method: &'static Method,
+    request: Request<Incoming>,
+    timing: Timing,
+) -> Result<Response<Body>, Refused> {
+    let admitted = gateway.admit(arrival, method, request.headers()).await?;
+    let call = Call {
+        method,
+        caller: &admitted.caller,
+        request_id: &arrival.request_id,
+        timeout: timing.whole.map(Deadline::remaining),
+    };
+    let (parts, body) = request.into_parts();
+    Ok(gateway
+        .upstreams
+        .send(&call, headers::for_upstream(&parts.headers), Body::new(body))
+        .await?)
+}
+
+fn refuse(status: Status, decision: Option<Decision>, record: &mut Record) -> Response<Body> {
+    record.end(code_number(status.code()));
+    let mut response = status.into_http();
+    if let Some(decision) = decision.filter(|decision| !decision.allowed) {
+        decision.write(response.headers_mut());
+    }
+    response
+}
+
+fn deliver(gateway: &Gateway, response: Response<Body>, ends: Ends, mut watch: Watch) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let cookie = gateway.cookies.asked_by(&parts.headers);
+    let whole = watch.read_status(&mut parts.headers);
+    headers::clean(&mut parts.headers);
+    if let Some(cookie) = cookie {
+        parts.headers.insert(http::header::SET_COOKIE, cookie);
+    }
+    if whole {
+        // the status stands among the headers: there is no message, and there are no trailers
+        return Response::from_parts(parts, Body::empty());
+    }
+    Response::from_parts(parts, Body::new(Proxied::new(body, ends, Some(watch))))
+}
+
+/// The number of a code in `grpc-status`.
+fn code_number(code: Code) -> u16 {
+    u16::try_from(i32::from(code)).unwrap_or_default()
+}

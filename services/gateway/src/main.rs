@@ -1,0 +1,13 @@
+//! The `gateway` as a process.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    rpc::process::run(
+        "gateway",
+        "The public door of kontor: REST and gRPC on one port.",
+        gateway::run,
+    )
+    .await
+}

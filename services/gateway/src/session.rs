@@ -1,0 +1,281 @@
+//! Who calls: a session token, from a cookie or as a bearer token, is looked up in Redis, and in auth when Redis does not
+//! know it or is away.
+
+mod cookie;
+mod flights;
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use cache::Cache;
+pub(crate) use cookie::Cookies;
+use flights::Flights;
+use http::{HeaderMap, header};
+use opentelemetry::{KeyValue, metrics::Counter};
+use proto::auth::v1::{ResolveSessionRequest, Role, session_service_client::SessionServiceClient};
+use rpc::{Caller, client::Stack};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tonic::Code;
+
+/// A token is 32 random bytes in base64url: 43 characters. Anything else is not looked up.
+const TOKEN_BYTES: usize = 43;
+/// How long one question to auth may take; requests with an earlier deadline leave earlier.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The SHA-256 of a token.
+type Digest = [u8; 32];
+
+/// A token as it was sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    token: &'a str,
+    /// From a cookie, which a browser sends by itself.
+    pub by_cookie: bool,
+}
+
+/// What a token turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Session {
+        user_id: i64,
+        operator: bool,
+    },
+    /// No session, or one that has ended.
+    Invalid,
+    /// Neither Redis nor auth could tell.
+    Unknown,
+}
+
+/// The value in Redis: a session, or the word that stands for an ended one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Cached {
+    Live {
+        user_id: i64,
+        role: CachedRole,
+        expires_at: i64,
+    },
+    Ended(#[expect(dead_code, reason = "any word means the same")] String),
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum CachedRole {
+    User,
+    Operator,
+}
+
+/// Finds sessions.
+pub(crate) struct Sessions {
+    cache: Cache,
+    auth: SessionServiceClient<Stack>,
+    flights: Flights<Found>,
+    lookups: Counter<u64>,
+}
+
+/// The token of a request. An `Authorization` header counts more than a cookie: somebody wrote it on purpose.
+pub(crate) fn presented(headers: &HeaderMap) -> Option<Presented<'_>> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(bearer).unwrap_or_default();
+        return Some(Presented {
+            token,
+            by_cookie: false,
+        });
+    }
+    cookie::session(headers).map(|token| Presented {
+        token,
+        by_cookie: true,
+    })
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl Sessions {
+    pub fn new(cache: Cache, auth: Stack) -> Self {
+        let lookups = telemetry::metrics::meter()
+            .u64_counter("kontor.gateway.sessions")
+            .with_description("session lookups by source: redis, auth, none (nobody could tell)")
+            .build();
+        Self {
+            cache,
+            auth: SessionServiceClient::new(auth),
+            flights: Flights::default(),
+            lookups,
+        }
+    }
+
+    /// Finds out who presents a token. The error says whether it is invalid or could not be checked.
+    pub async fn caller(&self, presented: Presented<'_>) -> Result<Caller, Found> {
+        let token = presented.token.as_bytes();
+        let plausible = token.len() == TOKEN_BYTES
+            && token
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if !plausible {
+            return Err(Found::Invalid);
+        }
+        let digest: Digest = Sha256::digest(token).into();
+        let hex = hex(&digest);
+        match self.find(digest, &hex).await {
+            Found::Session { user_id, operator } => Ok(Caller::User {
+                user_id,
+                operator,
+                session: Some(hex),
+            }),
+            other => Err(other),
+        }
+    }
+
+    async fn find(&self, digest: Digest, hex: &str) -> Found {
+        match self.cache.get::<Cached>(&format!("session:{hex}")).await {
+            Ok(Some(cached)) => {
+                self.count("redis");
+                return cached.into_found(unix_now());
+            }
+            Ok(None) => {}
+            // logged by the cache itself, once for an outage; auth knows as well
+            Err(error) => tracing::debug!(%error, "session not read from redis"),
+        }
+        // a page that loads asks for the same session several times at once
+        let auth = self.auth.clone();
+        let found = self.flights.join(digest, || Box::pin(ask(auth, digest))).await;
+        self.count(if found == Found::Unknown { "none" } else { "auth" });
+        found
+    }
+
+    fn count(&self, source: &'static str) {
+        self.lookups.add(1, &[KeyValue::new("source", source)]);
+    }
+}
+
+impl Cached {
+    fn into_found(self, now: i64) -> Found {
+        match self {
+            Self::Live {
+                user_id,
+                role,
+                expires_at,
+            } if expires_at > now => Found::Session {
+                user_id,
+                operator: role == CachedRole::Operator,
+            },
+            Self::Live { .. } | Self::Ended(_) => Found::Invalid,
+        }
+    }
+}
+
+/// Asks auth, which also fills Redis.
+async fn ask(mut auth: SessionServiceClient<Stack>, digest: Digest) -> Found {
+    let request = ResolveSessionRequest {
+        token_digest: digest.to_vec().into(),
+    };
+    match tokio::time::timeout(RESOLVE_TIMEOUT, auth.resolve_session(request)).await {
+        Ok(Ok(response)) => {
+            let session = response.into_inner();
+            match session.role() {
+                Role::User => Found::Session {
+                    user_id: session.user_id,
+                    operator: false,
+                },
+                Role::Operator => Found::Session {
+                    user_id: session.user_id,
+                    operator: true,
+                },
+                Role::Unspecified => Found::Invalid,
+            }
+        }
+        Ok(Err(status)) if status.code() == Code::Unauthenticated => Found::Invalid,
+        Ok(Err(status)) => {
+            tracing::warn!(code = ?status.code(), detail = status.message(), "auth did not resolve a session");
+            Found::Unknown
+        }
+        Err(_) => {
+            tracing::warn!(
+                timeout_ms = RESOLVE_TIMEOUT.as_millis(),
+                "auth did not resolve a session in time"
+            );
+            Found::Unknown
+        }
+    }
+}
+
+fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // writing to a String cannot fail
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn token_of(headers: &[(header::HeaderName, &'static str)]) -> Option<(String, bool)> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+            .collect();
+        presented(&headers).map(|presented| (presented.token.to_owned(), presented.by_cookie))
+    }
+
+    #[test]
+    fn a_bearer_token_counts_more_than_a_cookie() {
+        use header::{AUTHORIZATION, COOKIE};
+        let cookie = (COOKIE, "session=c");
+        assert_eq!(token_of(&[]), None);
+        assert_eq!(token_of(std::slice::from_ref(&cookie)), Some(("c".into(), true)));
+        assert_eq!(
+            token_of(&[(AUTHORIZATION, "Bearer b"), cookie.clone()]),
+            Some(("b".into(), false))
+        );
+        assert_eq!(
+            token_of(&[(AUTHORIZATION, "bearer  b")]),
+            Some(("b".into(), false))
+        );
+        assert_eq!(
+            token_of(&[(AUTHORIZATION, "Basic YQ=="), cookie]),
+            Some((String::new(), false))
+        );
+    }
+
+    #[test]
+    fn redis_says_who_it_is_until_when() {
+        let found = |json: &str, now| {
+            serde_json::from_str::<Cached>(json)
+                .map(|cached| cached.into_found(now))
+                .ok()
+        };
+        let live = r#"{"user_id":7,"role":"operator","expires_at":100}"#;
+        assert_eq!(
+            found(live, 99),
+            Some(Found::Session {
+                user_id: 7,
+                operator: true
+            })
+        );
+        assert_eq!(found(live, 100), Some(Found::Invalid));
+        assert_eq!(found(r#""revoked""#, 0), Some(Found::Invalid));
+        assert_eq!(found(r#"{"user_id":7,"role":"king","expires_at":100}"#, 0), None);
+    }
+
+    #[test]
+    fn a_digest_is_written_in_hex() {
+        assert_eq!(hex(&[0, 0xab, 0x0f]), "00ab0f");
+    }
+}
