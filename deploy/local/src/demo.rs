@@ -57,7 +57,7 @@ pub async fn load(world: &World) -> Result<()> {
     let mut ids = Vec::new();
     for person in &PEOPLE {
         let id = create_user(&gateway, person).await?;
-        deposit(world, id, person).await?;
+        deposit(world, id, person.deposit, person.transfer_id).await?;
         ids.push(id);
     }
     let login = json!({"email": PEOPLE[0].email, "password": PASSWORD, "bearer": true});
@@ -107,8 +107,10 @@ async fn post(gateway: &str, path: &str, token: Option<&str>, body: &Value) -> R
     bail!("{last}")
 }
 
-/// Money comes from the treasury, which only an operator may ask; there is none yet, so we speak for one.
-async fn deposit(world: &World, user_id: i64, person: &Person) -> Result<()> {
+/// Pays money from the bank's treasury to a user, in minor units. A retry with the same `transfer_id` pays nothing more.
+///
+/// Only an operator may ask for it. There is none at first, so we vouch for one with the services' own key.
+pub async fn deposit(world: &World, user_id: i64, amount: i64, transfer_id: Uuid) -> Result<()> {
     let key = caller::Key::new(&world.caller_secret().to_owned().into())?;
     let operator = Caller::User {
         user_id,
@@ -122,9 +124,9 @@ async fn deposit(world: &World, user_id: i64, person: &Person) -> Result<()> {
     for _ in 0..TRIES {
         let mut request = tonic::Request::new(DepositRequest {
             to_user_id: user_id,
-            amount: person.deposit,
+            amount,
             currency: String::new(),
-            transfer_id: person.transfer_id.to_string(),
+            transfer_id: transfer_id.to_string(),
         });
         request.set_timeout(DEADLINE);
         let signed = key.sign("local", &operator)?;
@@ -136,9 +138,9 @@ async fn deposit(world: &World, user_id: i64, person: &Person) -> Result<()> {
         match client.deposit(request).await {
             Ok(_) => return Ok(()),
             Err(status) if status.code() == tonic::Code::Unavailable => last = Some(status),
-            Err(status) => return Err(status).with_context(|| format!("deposit for {}", person.name)),
+            Err(status) => return Err(status).with_context(|| format!("deposit for user {user_id}")),
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bail!("deposit for {}: {last:?}", person.name)
+    bail!("deposit for user {user_id}: {last:?}")
 }

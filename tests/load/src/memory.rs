@@ -1,0 +1,75 @@
+//! Resident memory of each process when idle.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use local::{Infra, InfraOptions, Process, World, WorldOptions, demo};
+
+use crate::say;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How long the processes rest before they are measured, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600))]
+    rest: u64,
+}
+
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let infra = Arc::new(
+        Infra::start(InfraOptions {
+            durable: true,
+            ..InfraOptions::default()
+        })
+        .await?,
+    );
+    let world = World::start(Arc::clone(&infra), WorldOptions::default()).await?;
+    // each service has served something, so that what is made on first use is there
+    demo::load(&world).await?;
+    tokio::time::sleep(Duration::from_secs(options.rest)).await;
+    say("| process | resident MB |\n|---|---|")?;
+    for process in world.processes().iter().chain(&infra.processes()) {
+        say(&format!(
+            "| {} | {} |",
+            process.name(),
+            megabytes(resident(process)?)
+        ))?;
+    }
+    world.stop().await?;
+    infra.stop().await
+}
+
+/// What a process and its children take, in KiB. Pages that several of them share (PostgreSQL's buffers) count in part.
+fn resident(process: &Process) -> Result<u64> {
+    let pid = process
+        .pid()
+        .with_context(|| format!("{} does not run", process.name()))?;
+    let mut sum = 0;
+    for pid in family(pid)? {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let line = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:"))
+            .context("no Pss in smaps_rollup")?;
+        sum += line.trim().trim_end_matches(" kB").parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// A process and its children.
+fn family(parent: u32) -> Result<Vec<u32>> {
+    let mut family = vec![parent];
+    for thread in fs::read_dir(format!("/proc/{parent}/task"))? {
+        let children = fs::read_to_string(thread?.path().join("children"))?;
+        family.extend(
+            children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+    }
+    Ok(family)
+}
+
+fn megabytes(kib: u64) -> String {
+    format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024)
+}
