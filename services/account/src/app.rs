@@ -4,6 +4,7 @@ mod sweeper;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use lifecycle::Lifecycle;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -39,6 +40,17 @@ pub struct User {
     pub has_password: bool,
     /// What the user may do.
     pub status: Status,
+    /// When somebody last tried to finish the sign-up; grows with each attempt.
+    pub attempted_at: DateTime<Utc>,
+}
+
+/// An attempt to sign up.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The user as it is now.
+    pub user: User,
+    /// Whether this attempt wrote the row.
+    pub first: bool,
 }
 
 impl User {
@@ -85,6 +97,9 @@ pub enum Error {
     /// Auth does not take the password. Nothing is left behind.
     #[error("the password is too weak")]
     WeakPassword,
+    /// Too many passwords wait for auth. Nothing is left behind.
+    #[error("auth is overloaded")]
+    Overloaded,
     /// Something that is needed does not answer: the outcome is unknown, a retry finishes it.
     #[error("unavailable: {0}")]
     Unavailable(#[source] Source),
@@ -96,15 +111,15 @@ pub enum Error {
 /// The users in a database.
 pub trait Store: Send + Sync + 'static {
     /// Writes a pending user, or finds the one of an earlier attempt with the same request id.
-    fn begin(&self, sign_up: &SignUp) -> impl Future<Output = Result<User, Error>> + Send;
+    fn begin(&self, sign_up: &SignUp) -> impl Future<Output = Result<Attempt, Error>> + Send;
     /// Makes a pending user active, and says so to the other services in the same transaction. No effect on other users.
     fn activate(&self, id: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Removes a pending user, so that the email is free again.
-    fn abandon(&self, id: i64) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Removes a pending user, so that the email is free again; unless somebody has tried to finish it since it was read.
+    fn abandon(&self, user: &User) -> impl Future<Output = Result<(), Error>> + Send;
     /// Reads a user.
     fn user(&self, id: i64) -> impl Future<Output = Result<Option<User>, Error>> + Send;
-    /// Takes pending users that nobody works on any more, so that no other sweeper works on them for a while.
-    /// `true` beside those that are older than `forlorn`.
+    /// Takes pending users that nobody has tried to finish for `idle`, so that no other sweeper works on them for a while.
+    /// `true` beside those with which it is longer than `forlorn`.
     fn lease(
         &self,
         idle: Duration,
@@ -154,25 +169,30 @@ impl<S: Store, C: Credentials, B: Bank> Users<S, C, B> {
     ///
     /// Pending row → credential → bank account → active. Each step may be repeated; no lock is held between them.
     pub async fn sign_up(&self, sign_up: &SignUp) -> Result<i64, Error> {
-        let user = self.store.begin(sign_up).await?;
+        let Attempt { user, first } = self.store.begin(sign_up).await?;
         if !user.matches(sign_up) {
             return Err(Error::RequestIdReused);
         }
         if user.status == Status::Pending {
-            self.complete(&user, sign_up.password.as_ref()).await?;
+            let result = self.complete(&user, sign_up.password.as_ref()).await;
+            // Auth did nothing for this attempt, and `abandon` leaves the row to any later one. An earlier one may still
+            // be on its way: after a refusal for good it fails as well, but too much work passes, so then only the first
+            // attempt clears away. A row that stayed would keep the email from a client that tries again with a new id.
+            let undo = match &result {
+                Err(Error::EmailTaken | Error::WeakPassword) => true,
+                Err(Error::Overloaded) => first,
+                _ => false,
+            };
+            if undo {
+                self.store.abandon(&user).await?;
+            }
+            result?;
         }
         Ok(user.id)
     }
 
     async fn complete(&self, user: &User, password: Option<&SecretString>) -> Result<(), Error> {
-        match self.credentials.create(user.id, &user.email, password).await {
-            // auth has refused for good: the row must not keep the email from its owner
-            Err(refused @ (Error::EmailTaken | Error::WeakPassword)) => {
-                self.store.abandon(user.id).await?;
-                return Err(refused);
-            }
-            created => created?,
-        }
+        self.credentials.create(user.id, &user.email, password).await?;
         self.bank.open(user.id, CURRENCY).await?;
         self.store.activate(user.id).await
     }

@@ -32,6 +32,8 @@ impl Credentials for Auth {
         };
         match self.0.clone().create_credential(request).await {
             Ok(_) => Ok(()),
+            // refused before any work: only here, where it means that nothing was done for this user
+            Err(status) if status.code() == Code::ResourceExhausted => Err(Error::Overloaded),
             Err(status) => Err(match rpc::error::reason(&status).as_deref() {
                 Some("EMAIL_TAKEN") => Error::EmailTaken,
                 Some("WEAK_PASSWORD") => Error::WeakPassword,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use events::Relay;
 use events::outbox::{self, Outgoing};
 use prost::Message as _;
@@ -9,7 +10,7 @@ use proto::account::v1::{UserChanged, UserStatus};
 use sqlx::PgPool;
 
 use crate::{
-    app::{Error, SignUp, Store, User},
+    app::{Attempt, Error, SignUp, Store, User},
     domain::user::Status,
 };
 
@@ -37,7 +38,7 @@ impl Postgres {
     async fn find(&self, sign_up: &SignUp) -> Result<Option<User>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, name, email, has_password, status
+            "SELECT id, name, email, has_password, status, attempted_at
                FROM users
               WHERE request_id = $1",
             sign_up.request_id,
@@ -47,20 +48,51 @@ impl Postgres {
         .map_err(classify)?;
         row.map(User::try_from).transpose()
     }
+
+    /// The user of an earlier attempt. A pending one is marked: from here on nobody else gives it up.
+    async fn take_up(&self, sign_up: &SignUp) -> Result<Option<User>, Error> {
+        let found = self.find(sign_up).await?;
+        if found.as_ref().is_none_or(|user| user.status != Status::Pending) {
+            return Ok(found);
+        }
+        let row = sqlx::query_as!(
+            Row,
+            // grows even when the clock does not: it tells one attempt from the next
+            "UPDATE users
+                SET attempted_at = greatest(clock_timestamp(), attempted_at + interval '1 microsecond')
+              WHERE request_id = $1
+                AND status = 'pending'
+             RETURNING id, name, email, has_password, status, attempted_at",
+            sign_up.request_id,
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(classify)?;
+        match row {
+            Some(row) => Ok(Some(row.try_into()?)),
+            // finished or given up in between
+            None => self.find(sign_up).await,
+        }
+    }
+
+    async fn again(&self, sign_up: &SignUp) -> Result<Option<Attempt>, Error> {
+        let user = self.take_up(sign_up).await?;
+        Ok(user.map(|user| Attempt { user, first: false }))
+    }
 }
 
 impl Store for Postgres {
-    async fn begin(&self, sign_up: &SignUp) -> Result<User, Error> {
+    async fn begin(&self, sign_up: &SignUp) -> Result<Attempt, Error> {
         // looked up first: an insert that conflicts would use up a number each time
-        if let Some(user) = self.find(sign_up).await? {
-            return Ok(user);
+        if let Some(attempt) = self.again(sign_up).await? {
+            return Ok(attempt);
         }
         let inserted = sqlx::query_as!(
             Row,
             "INSERT INTO users (request_id, name, email, has_password)
              SELECT $1, $2, $3, $4
               WHERE NOT EXISTS (SELECT 1 FROM users WHERE lower(email) = lower($3))
-             RETURNING id, name, email, has_password, status",
+             RETURNING id, name, email, has_password, status, attempted_at",
             sign_up.request_id,
             sign_up.name.as_str(),
             sign_up.email.as_str(),
@@ -69,12 +101,15 @@ impl Store for Postgres {
         .fetch_optional(&self.pool)
         .await;
         match inserted {
-            Ok(Some(row)) => row.try_into(),
+            Ok(Some(row)) => Ok(Attempt {
+                user: row.try_into()?,
+                first: true,
+            }),
             // perhaps by this very request, sent twice at the same moment
-            Ok(None) => self.find(sign_up).await?.ok_or(Error::EmailTaken),
+            Ok(None) => self.again(sign_up).await?.ok_or(Error::EmailTaken),
             Err(error) => match postgres::constraint(&error) {
                 Some("users_email_unique" | "users_request_id_unique") => {
-                    self.find(sign_up).await?.ok_or(Error::EmailTaken)
+                    self.again(sign_up).await?.ok_or(Error::EmailTaken)
                 }
                 _ => Err(classify(error)),
             },
@@ -125,12 +160,14 @@ impl Store for Postgres {
         Ok(())
     }
 
-    async fn abandon(&self, id: i64) -> Result<(), Error> {
+    async fn abandon(&self, user: &User) -> Result<(), Error> {
         sqlx::query!(
             "DELETE FROM users
               WHERE id = $1
-                AND status = 'pending'",
-            id,
+                AND status = 'pending'
+                AND attempted_at = $2",
+            user.id,
+            user.attempted_at,
         )
         .execute(&self.pool)
         .await
@@ -141,7 +178,7 @@ impl Store for Postgres {
     async fn user(&self, id: i64) -> Result<Option<User>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, name, email, has_password, status
+            "SELECT id, name, email, has_password, status, attempted_at
                FROM users
               WHERE id = $1",
             id,
@@ -160,13 +197,13 @@ impl Store for Postgres {
               WHERE id IN (SELECT id
                              FROM users
                             WHERE status = 'pending'
-                              AND created_at < now() - make_interval(secs => $1)
+                              AND attempted_at < now() - make_interval(secs => $1)
                               AND (leased_until IS NULL OR leased_until < now())
-                            ORDER BY created_at
+                            ORDER BY attempted_at
                             LIMIT $3
                               FOR UPDATE SKIP LOCKED)
-             RETURNING id, name, email, has_password, status,
-                       created_at < now() - make_interval(secs => $2) AS \"forlorn!\"",
+             RETURNING id, name, email, has_password, status, attempted_at,
+                       attempted_at < now() - make_interval(secs => $2) AS \"forlorn!\"",
             idle.as_secs_f64(),
             forlorn.as_secs_f64(),
             LEASES,
@@ -183,6 +220,7 @@ impl Store for Postgres {
                     email: row.email,
                     has_password: row.has_password,
                     status: row.status,
+                    attempted_at: row.attempted_at,
                 };
                 Ok((user.try_into()?, row.forlorn))
             })
@@ -196,6 +234,7 @@ struct Row {
     email: String,
     has_password: bool,
     status: String,
+    attempted_at: DateTime<Utc>,
 }
 
 impl TryFrom<Row> for User {
@@ -210,6 +249,7 @@ impl TryFrom<Row> for User {
             email: row.email,
             has_password: row.has_password,
             status,
+            attempted_at: row.attempted_at,
         })
     }
 }

@@ -29,6 +29,7 @@ struct Neighbours(Arc<State>);
 #[derive(Default)]
 struct State {
     auth_away: AtomicBool,
+    auth_overloaded: AtomicBool,
     bank_away: AtomicBool,
     credentials: Mutex<Vec<i64>>,
     accounts: Mutex<Vec<i64>>,
@@ -45,6 +46,9 @@ fn away(flag: &AtomicBool) -> Result<(), Error> {
 impl Credentials for Neighbours {
     async fn create(&self, user_id: i64, _: &str, _: Option<&SecretString>) -> Result<(), Error> {
         away(&self.0.auth_away)?;
+        if self.0.auth_overloaded.load(Ordering::SeqCst) {
+            return Err(Error::Overloaded);
+        }
         let mut credentials = self.0.credentials.lock().unwrap();
         if !credentials.contains(&user_id) {
             credentials.push(user_id);
@@ -203,7 +207,7 @@ async fn a_lease_is_taken_once_and_ends_with_the_work() {
     assert_eq!(taken.len(), 1, "two sweepers, one user");
     assert!(!taken[0].1, "not forlorn yet");
     world.store.activate(1).await.unwrap();
-    world.store.abandon(1).await.unwrap();
+    world.store.abandon(&taken[0].0).await.unwrap();
     assert_eq!(
         world.status(1).await,
         Some(Status::Active),
@@ -215,12 +219,58 @@ async fn a_lease_is_taken_once_and_ends_with_the_work() {
 async fn a_sign_up_that_was_given_up_frees_the_email() {
     let world = World::new().await;
     world.neighbours.0.auth_away.store(true, Ordering::SeqCst);
-    let _ = world.users.sign_up(&sign_up("alice@example.com")).await;
-    world.store.abandon(1).await.unwrap();
+    let alice = sign_up("alice@example.com");
+    let _ = world.users.sign_up(&alice).await;
+    let pending = world.store.begin(&alice).await.unwrap().user;
+    world.store.abandon(&pending).await.unwrap();
     assert!(matches!(
         world.store.activate(1).await,
         Err(Error::Unavailable(_))
     ));
     world.neighbours.0.auth_away.store(false, Ordering::SeqCst);
     assert!(world.users.sign_up(&sign_up("alice@example.com")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_sign_up_that_somebody_retries_is_not_given_up() {
+    let world = World::new().await;
+    world.neighbours.0.auth_away.store(true, Ordering::SeqCst);
+    let alice = sign_up("alice@example.com");
+    let _ = world.users.sign_up(&alice).await;
+    let mut leased = world.store.lease(Duration::ZERO, Duration::ZERO).await.unwrap();
+    let (seen, forlorn) = leased.remove(0);
+    assert!(forlorn);
+    // between the sweeper's look at auth and its removal of the row, the caller tries again
+    world.neighbours.0.auth_away.store(false, Ordering::SeqCst);
+    world.neighbours.0.bank_away.store(true, Ordering::SeqCst);
+    let _ = world.users.sign_up(&alice).await;
+    world.store.abandon(&seen).await.unwrap();
+    assert_eq!(
+        world.status(1).await,
+        Some(Status::Pending),
+        "its credential has a user"
+    );
+    world.neighbours.0.bank_away.store(false, Ordering::SeqCst);
+    assert_eq!(world.users.sign_up(&alice).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_overloaded_auth_leaves_nothing_behind() {
+    let world = World::new().await;
+    world.neighbours.0.auth_overloaded.store(true, Ordering::SeqCst);
+    let alice = sign_up("alice@example.com");
+    assert!(matches!(
+        world.users.sign_up(&alice).await,
+        Err(Error::Overloaded)
+    ));
+    assert_eq!(world.sql("SELECT count(*) FROM users").await, 0);
+    // an attempt that is on its way keeps its row, whatever a second one hears
+    world.store.begin(&alice).await.unwrap();
+    assert!(matches!(
+        world.users.sign_up(&alice).await,
+        Err(Error::Overloaded)
+    ));
+    assert_eq!(world.sql("SELECT count(*) FROM users").await, 1);
+    world.neighbours.0.auth_overloaded.store(false, Ordering::SeqCst);
+    world.users.sign_up(&alice).await.unwrap();
 }

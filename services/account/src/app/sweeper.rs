@@ -7,9 +7,9 @@ use lifecycle::Lifecycle;
 use super::{Bank, Credentials, Error, Store, User, Users};
 
 const PAUSE: Duration = Duration::from_secs(5);
-/// A sign-up is left to its caller for this long, which is more than any deadline.
+/// A sign-up is left to its caller for this long after an attempt, which is more than any deadline.
 const IDLE: Duration = Duration::from_secs(40);
-/// A sign-up without a credential is given up after this long.
+/// A sign-up without a credential is given up when nobody has tried again for this long.
 const FORLORN: Duration = Duration::from_mins(10);
 
 pub(super) async fn run<S: Store, C: Credentials, B: Bank>(users: &Users<S, C, B>, lifecycle: &Lifecycle) {
@@ -26,7 +26,12 @@ pub(super) async fn run<S: Store, C: Credentials, B: Bank>(users: &Users<S, C, B
 
 async fn round<S: Store, C: Credentials, B: Bank>(users: &Users<S, C, B>) -> Result<(), Error> {
     for (user, forlorn) in users.store.lease(IDLE, FORLORN).await? {
-        finish(users, &user, forlorn).await?;
+        match finish(users, &user, forlorn).await {
+            Ok(()) => {}
+            // the others would meet the same
+            Err(error @ (Error::Unavailable(_) | Error::Overloaded)) => return Err(error),
+            Err(error) => tracing::error!(user.id = user.id, %error, "a sign-up cannot be finished"),
+        }
     }
     Ok(())
 }
@@ -41,7 +46,7 @@ async fn finish<S: Store, C: Credentials, B: Bank>(
         users.complete(user, None).await?;
         tracing::info!(user.id = user.id, "finished a sign-up");
     } else if forlorn {
-        users.store.abandon(user.id).await?;
+        users.store.abandon(user).await?;
         tracing::info!(user.id = user.id, "gave up a sign-up without a credential");
     }
     Ok(())

@@ -124,6 +124,7 @@ mod tests {
             email: "alice@example.com".into(),
             has_password: true,
             status: user::Status::Active,
+            attempted_at: chrono::DateTime::UNIX_EPOCH,
         };
         let shown = super::user(View { user, own: None });
         assert_eq!((shown.email, shown.balance, shown.currency), (None, None, None));

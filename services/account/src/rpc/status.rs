@@ -1,6 +1,6 @@
 //! The one place that says what a caller hears of an error.
 
-use rpc::error::{internal, reject, unavailable};
+use rpc::error::{internal, overloaded, reject, unavailable};
 use tonic::{Code, Status};
 
 use crate::app::Error;
@@ -23,6 +23,7 @@ pub fn from_error(error: Error) -> Status {
             "WEAK_PASSWORD",
             "The password must have at least 8 characters",
         ),
+        Error::Overloaded => overloaded(),
         Error::Unavailable(source) => unavailable(&source),
         Error::Internal(source) => internal(&source),
     }
