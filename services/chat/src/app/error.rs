@@ -38,6 +38,9 @@ pub enum Error {
     /// The id of the request belongs to another request.
     #[error("the request id was used before")]
     RequestIdReused,
+    /// The page token belongs to another list.
+    #[error("the page token belongs to another list")]
+    ForeignPage,
     /// The position is behind the end of the room.
     #[error("position {index} is behind the end of its room")]
     PositionBehindEnd {

@@ -47,9 +47,8 @@ impl<S: Store, D: Directory> Chat<S, D> {
     }
 
     async fn page(&self, room: i64, before: Option<Position>, limit: i64) -> Result<Page, Error> {
-        // a token of another room is no secret to guard, only a mistake: it pages through nothing
         let before = match before {
-            Some(position) if position.room != room => return Err(Error::RoomNotFound),
+            Some(position) if position.room != room => return Err(Error::ForeignPage),
             before => before.map(|position| position.seq),
         };
         let messages = self.store.messages_before(room, before, limit).await?;

@@ -40,6 +40,7 @@ pub fn from_error(error: Error) -> Status {
             "REQUEST_ID_REUSED",
             "The request id was used for another request",
         ),
+        Error::ForeignPage => invalid([("page_token", "must come from an answer about these messages")]),
         Error::PositionBehindEnd { index } => {
             let field = format!("positions[{index}].after_seq");
             invalid([(
