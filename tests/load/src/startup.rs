@@ -69,7 +69,7 @@ async fn once(program: &Path, data: &Path, replicas: u16) -> Result<(Duration, D
             "--port",
             &local::ports::free()?.to_string(),
             "--inner-port",
-            "31900",
+            "32100",
         ])
         .args(["--replicas", &replicas.to_string()])
         .stdout(Stdio::piped())
