@@ -1,7 +1,7 @@
 //! The context of every librdkafka client: its log lines go to `tracing`.
 
 use rdkafka::{
-    ClientContext, Statistics,
+    ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
@@ -34,8 +34,6 @@ impl ClientContext for Consuming {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(level, facility, line);
     }
-
-    fn stats(&self, _: Statistics) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");

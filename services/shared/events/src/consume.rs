@@ -3,7 +3,7 @@
 mod broadcast;
 mod group;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 pub use broadcast::{Broadcast, Delivery};
 pub use group::{Failed, Group, Handler};
@@ -39,7 +39,7 @@ trait Session: Send + 'static {
     fn open(&self) -> Result<Consumer, KafkaError>;
 
     /// Consumes until an error. Cancelled when the process stops.
-    fn run(&mut self, consumer: &Arc<Consumer>) -> impl Future<Output = Ended> + Send;
+    fn run(&mut self, consumer: &Arc<Consumer>) -> impl Future<Output = Result<Infallible, Ended>> + Send;
 
     /// The session is over; another begins after a pause.
     fn over(&mut self);
@@ -60,7 +60,7 @@ async fn supervise(
                 let consumer = Arc::new(consumer);
                 let ended = tokio::select! {
                     () = lifecycle.stopping() => None,
-                    ended = session.run(&consumer) => Some(ended),
+                    ended = session.run(&consumer) => ended.err(),
                 };
                 close(consumer).await;
                 ended

@@ -15,20 +15,18 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new() -> Self {
         let meter = telemetry::metrics::meter();
+        let counter = |name, what| meter.u64_counter(name).with_description(what).build();
         Self {
             lag: meter
                 .u64_gauge("kontor.outbox.lag")
                 .with_unit("ms")
                 .with_description("age of the oldest event that Kafka has not acknowledged")
                 .build(),
-            published: meter
-                .u64_counter("kontor.outbox.published")
-                .with_description("events that Kafka has acknowledged")
-                .build(),
-            failed: meter
-                .u64_counter("kontor.outbox.failed")
-                .with_description("tries to publish that failed; the event stays in the outbox")
-                .build(),
+            published: counter("kontor.outbox.published", "events that Kafka has acknowledged"),
+            failed: counter(
+                "kontor.outbox.failed",
+                "tries to publish that failed; the event stays",
+            ),
         }
     }
 
@@ -57,23 +55,15 @@ pub(crate) struct Consumer {
 impl Consumer {
     pub(crate) fn new(name: &str) -> Self {
         let meter = telemetry::metrics::meter();
+        let counter = |name, what| meter.u64_counter(name).with_description(what).build();
         Self {
-            consumed: meter
-                .u64_counter("kontor.consumer.records")
-                .with_description("records that were processed")
-                .build(),
-            failed: meter
-                .u64_counter("kontor.consumer.failed")
-                .with_description("tries to process a record that failed")
-                .build(),
+            consumed: counter("kontor.consumer.records", "records that were processed"),
+            failed: counter("kontor.consumer.failed", "tries to process a record that failed"),
             stuck: meter
                 .i64_up_down_counter("kontor.consumer.stuck")
                 .with_description("partitions that stand still at a record which cannot be processed")
                 .build(),
-            restarts: meter
-                .u64_counter("kontor.consumer.restarts")
-                .with_description("times that the consumer was made anew after an error")
-                .build(),
+            restarts: counter("kontor.consumer.restarts", "times that the consumer began anew"),
             name: KeyValue::new("consumer", name.to_owned()),
         }
     }

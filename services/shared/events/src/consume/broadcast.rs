@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use lifecycle::Lifecycle;
 use rdkafka::{
@@ -96,20 +96,7 @@ impl<D: FnMut(Delivery) + Send + 'static> Session for Listening<D> {
         StreamConsumer::from_config_and_context(&client, Consuming { ready: assigned })
     }
 
-    async fn run(&mut self, consumer: &Arc<Consumer>) -> Ended {
-        match self.listen(consumer).await {
-            Ok(never) => match never {},
-            Err(ended) => ended,
-        }
-    }
-
-    fn over(&mut self) {
-        self.ready.send_replace(false);
-    }
-}
-
-impl<D: FnMut(Delivery) + Send + 'static> Listening<D> {
-    async fn listen(&mut self, consumer: &Arc<Consumer>) -> Result<std::convert::Infallible, Ended> {
+    async fn run(&mut self, consumer: &Arc<Consumer>) -> Result<Infallible, Ended> {
         let topic = self.config.name(&self.topic);
         let partitions = assign_all(consumer, &topic).await?;
         // After the assignment: what a reader of the database does not see from now on comes as a record.
@@ -142,7 +129,7 @@ impl<D: FnMut(Delivery) + Send + 'static> Listening<D> {
                 counted = wait(&mut counting) => {
                     counting = None;
                     match counted? {
-                        Ok(ids) if ids.len() != partitions => {
+                        Ok(ids) if ids.len() > partitions => {
                             return Err(Ended::Repartitioned(partitions, ids.len()));
                         }
                         Ok(_) => {}
@@ -151,6 +138,10 @@ impl<D: FnMut(Delivery) + Send + 'static> Listening<D> {
                 }
             }
         }
+    }
+
+    fn over(&mut self) {
+        self.ready.send_replace(false);
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, error::Error, sync::Arc, time::Duration};
 
 use lifecycle::Lifecycle;
 use rdkafka::{
@@ -115,25 +115,7 @@ impl<H: Handler> Session for Member<H> {
         )
     }
 
-    async fn run(&mut self, consumer: &Arc<Consumer>) -> Ended {
-        match self.consume(consumer).await {
-            Ok(never) => match never {},
-            Err(error) => error.into(),
-        }
-    }
-
-    fn over(&mut self) {
-        self.ready.send_replace(false);
-        for (_, failing) in self.failing.drain() {
-            if failing.backoff.tries() >= TRIES_BEFORE_ALARM {
-                self.metrics.stuck(-1);
-            }
-        }
-    }
-}
-
-impl<H: Handler> Member<H> {
-    async fn consume(&mut self, consumer: &Consumer) -> Result<std::convert::Infallible, KafkaError> {
+    async fn run(&mut self, consumer: &Arc<Consumer>) -> Result<Infallible, Ended> {
         consumer.subscribe(&[&self.config.name(&self.topic)])?;
         loop {
             let again = self
@@ -148,13 +130,24 @@ impl<H: Handler> Member<H> {
                     Err(error) if is_passing(&error) => {
                         tracing::debug!(consumer = self.name, %error, "a broker is away");
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                 },
                 () = at(again) => self.resume(consumer)?,
             }
         }
     }
 
+    fn over(&mut self) {
+        self.ready.send_replace(false);
+        for (_, failing) in self.failing.drain() {
+            if failing.backoff.tries() >= TRIES_BEFORE_ALARM {
+                self.metrics.stuck(-1);
+            }
+        }
+    }
+}
+
+impl<H: Handler> Member<H> {
     async fn process(&mut self, consumer: &Consumer, message: BorrowedMessage<'_>) -> Result<(), KafkaError> {
         let (partition, offset) = (message.partition(), message.offset());
         if self

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Statistics,
+    ClientContext,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
@@ -37,8 +37,6 @@ impl ClientContext for Reporting {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         client::log(level, facility, line);
     }
-
-    fn stats(&self, _: Statistics) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
