@@ -6,7 +6,7 @@ KONTOR_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 KONTOR_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/kontor
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$KONTOR_CACHE/target}
 # rustup puts cargo here, and a shell that was started before does not know it
-case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) PATH=$PATH:$HOME/.cargo/bin ;; esac
+case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) PATH=$HOME/.cargo/bin:$PATH ;; esac
 
 # Packages that compile the workspace, and that its servers run on.
 # shellcheck disable=SC2034 # read by the scripts that source this file
@@ -105,10 +105,11 @@ need_rust() {
     else
         step "installing Rust by rustup"
         need_packages ca-certificates curl
-        quietly rustup sh -c "curl --proto '=https' --tlsv1.2 -sSf --retry 3 https://sh.rustup.rs |
+        # an older Rust of the distribution may stay where it is
+        quietly rustup env RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -c "curl --proto '=https' --tlsv1.2 -sSf --retry 3 https://sh.rustup.rs |
             sh -s -- -y --no-modify-path --profile minimal --component clippy --component rustfmt" ||
             fail "rustup could not install Rust, see above: install Rust $wanted or newer by hand."
-        PATH=$HOME/.cargo/bin:$PATH
+        hash -r
     fi
     rust_is_at_least "$wanted" || fail "The installed Rust is older than $wanted: $(rustc --version 2>&1 | head -n 1)."
 }
@@ -121,12 +122,12 @@ rust_is_at_least() {
     [ "$(printf '%s\n%s\n' "$1" "${found%%-*}" | sort -V | head -n 1)" = "$1" ]
 }
 
-# need_kafka: the jars of deploy/local/kafka/pom.xml in the cache. Sets and exports KONTOR_KAFKA_JARS.
+# need_kafka: the jars of deploy/local/kafka/pom.xml in the cache.
 need_kafka() {
-    local pom=$KONTOR_ROOT/deploy/local/kafka/pom.xml stamp fresh
-    stamp=$(sha256sum "$pom" | cut -c 1-12)
-    export KONTOR_KAFKA_JARS=$KONTOR_CACHE/kafka-$stamp
-    [ -d "$KONTOR_KAFKA_JARS" ] && return 0
+    local pom=$KONTOR_ROOT/deploy/local/kafka/pom.xml jars fresh
+    # the pom's hash names the folder: `local` looks there too, and a new version never meets old jars
+    jars=$KONTOR_CACHE/kafka-$(sha256sum "$pom" | cut -c 1-12)
+    [ -d "$jars" ] && return 0
     need_packages openjdk-17-jre-headless maven
     step "fetching Apache Kafka by Maven (44 MB)"
     mkdir -p "$KONTOR_CACHE" || fail "Cannot write to $KONTOR_CACHE."
@@ -136,5 +137,5 @@ need_kafka() {
         fail "Maven could not fetch Apache Kafka, see above."
     fi
     # a rename is atomic: nobody sees half of the jars; who comes second throws its own away
-    mv -T "$fresh" "$KONTOR_KAFKA_JARS" 2>/dev/null || rm -rf "$fresh"
+    mv -T "$fresh" "$jars" 2>/dev/null || rm -rf "$fresh"
 }
