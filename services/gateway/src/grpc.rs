@@ -18,7 +18,7 @@ use crate::{
     health::Health,
     limit::Decision,
     pipeline::{Arrival, Gateway, Refused, is_streaming},
-    record::{self, Protocol, Record},
+    record::{self, Protocol, Record, UNKNOWN},
     rest,
     upstream::Call,
 };
@@ -45,6 +45,10 @@ pub(crate) async fn handle(
     // a method that is not for outsiders does not exist for them
     let method = proto::method::by_path(path).filter(|method| method.access != Access::Internal);
     let Some(method) = method.filter(|_| request.method() == Verb::POST) else {
+        let code = code_number(Code::Unimplemented);
+        gateway
+            .metrics
+            .observe(Protocol::Grpc, UNKNOWN, code, Duration::ZERO);
         return error::reject(Code::Unimplemented, "UNIMPLEMENTED", "There is no such method").into_http();
     };
     match gateway.enter(method) {

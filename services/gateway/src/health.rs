@@ -87,7 +87,7 @@ impl Health {
     async fn report(&self, state: &State) {
         match state {
             State::Waiting(away) => {
-                tracing::warn!(upstreams = ?away, "not ready: upstreams cannot be reached")
+                tracing::warn!(upstreams = ?away, "not ready: upstreams cannot be reached");
             }
             State::Ready => tracing::info!("ready"),
             State::Starting | State::Draining => {}

@@ -163,6 +163,7 @@ impl Gateway {
                 });
             }
         };
+        // before the access is looked at: to be refused is not free of charge
         let decision = self.charge(method, &caller, arrival.address)?;
         check_access(method.access, &caller).map_err(|status| Refused {
             status,

@@ -1,6 +1,6 @@
 //! What is kept about each request: its span, its time, its end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
@@ -37,7 +37,34 @@ impl Metrics {
             ),
         }
     }
+
+    /// Measures and logs a request. A path that leads nowhere has the method [`UNKNOWN`].
+    pub fn observe(&self, protocol: Protocol, method: &'static str, status: u16, elapsed: Duration) {
+        let protocol = match protocol {
+            Protocol::Rest => "rest",
+            Protocol::Grpc => "grpc",
+        };
+        self.duration.record(
+            elapsed.as_secs_f64(),
+            &[
+                KeyValue::new("method", method),
+                KeyValue::new("protocol", protocol),
+                KeyValue::new("status", i64::from(status)),
+            ],
+        );
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(
+            rpc.method = method,
+            protocol,
+            status,
+            duration_ms = millis,
+            "request"
+        );
+    }
 }
+
+/// The method of a request that leads nowhere: a made-up path makes no names of its own.
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,37 +138,24 @@ impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         // without an end the client went away: nginx's 499, gRPC's CANCELLED
-        let (protocol, field, unfinished) = match self.protocol {
-            Protocol::Rest => ("rest", "http.response.status_code", 499),
-            Protocol::Grpc => ("grpc", "rpc.grpc.status_code", 1),
+        let (field, unfinished) = match self.protocol {
+            Protocol::Rest => ("http.response.status_code", 499),
+            Protocol::Grpc => ("rpc.grpc.status_code", 1),
         };
         let status = self.status.unwrap_or(unfinished);
-        let failed = match self.protocol {
-            Protocol::Rest => status >= 500,
-            // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
-            Protocol::Grpc => matches!(status, 2 | 4 | 12 | 13 | 14 | 15),
-        };
         self.span.record(field, status);
-        if failed {
+        if is_failure(self.protocol, status) {
             self.span.record("otel.status_code", "ERROR");
         }
-        self.metrics.duration.record(
-            elapsed.as_secs_f64(),
-            &[
-                KeyValue::new("method", self.method),
-                KeyValue::new("protocol", protocol),
-                KeyValue::new("status", i64::from(status)),
-            ],
-        );
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        self.span.in_scope(|| {
-            tracing::debug!(
-                rpc.method = self.method,
-                protocol,
-                status,
-                duration_ms = millis,
-                "request"
-            );
-        });
+        self.span
+            .in_scope(|| self.metrics.observe(self.protocol, self.method, status, elapsed));
+    }
+}
+
+fn is_failure(protocol: Protocol, status: u16) -> bool {
+    match protocol {
+        Protocol::Rest => status >= 500,
+        // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+        Protocol::Grpc => matches!(status, 2 | 4 | 12 | 13 | 14 | 15),
     }
 }

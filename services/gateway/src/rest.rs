@@ -8,7 +8,7 @@ mod routes;
 mod status;
 mod transcode;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header, request::Parts};
@@ -27,7 +27,7 @@ use transcode::Sent;
 use crate::{
     limit::Decision,
     pipeline::{Arrival, Gateway, Refused},
-    record::{self, Protocol, Record},
+    record::{self, Protocol, Record, UNKNOWN},
     upstream::Call,
 };
 
@@ -80,9 +80,20 @@ pub(crate) async fn handle(
                 Problem::method_not_allowed().into_response(&arrival.request_id)
             };
             response.headers_mut().insert(header::ALLOW, allow);
+            gateway.metrics.observe(
+                Protocol::Rest,
+                UNKNOWN,
+                response.status().as_u16(),
+                Duration::ZERO,
+            );
             response
         }
-        Found::Nothing => Problem::not_found().into_response(&arrival.request_id),
+        Found::Nothing => {
+            gateway
+                .metrics
+                .observe(Protocol::Rest, UNKNOWN, 404, Duration::ZERO);
+            Problem::not_found().into_response(&arrival.request_id)
+        }
     }
 }
 
