@@ -3,12 +3,15 @@
 //! The parameters are those that OWASP's cheat sheet on password storage recommends: 19 MiB, two passes, one lane. A hash
 //! carries its own parameters, so that they can be raised; a sign-in with an older hash renews it.
 
+mod memory;
+
 use std::{sync::Arc, thread, time::Instant};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+    password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
 };
+use memory::{Memories, Memory};
 use opentelemetry::metrics::Histogram;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -30,8 +33,11 @@ const NOBODY: &str =
 /// Argon2id with the current parameters.
 pub struct Argon2id {
     params: Params,
+    at_once: usize,
     working: Arc<Semaphore>,
+    places: usize,
     line: Arc<Semaphore>,
+    memories: Arc<Memories>,
     waited: Histogram<f64>,
 }
 
@@ -56,30 +62,35 @@ impl Argon2id {
         );
         Self {
             params,
+            at_once,
             working: Arc::new(Semaphore::new(at_once)),
+            places: at_once + waiting,
             line: Arc::new(Semaphore::new(at_once + waiting)),
+            memories: Arc::default(),
             waited,
         }
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Argon2<'_>) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Params, &mut Memory) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let place = Arc::clone(&self.line)
+        let line = Arc::clone(&self.line);
+        let place = Arc::clone(&line)
             .try_acquire_owned()
             .map_err(|_| Error::Overloaded)?;
         let start = Instant::now();
-        let turn = Arc::clone(&self.working)
-            .acquire_owned()
-            .await
-            .map_err(|error| Error::Internal(error.into()))?;
+        let turn = Arc::clone(&self.working).acquire_owned().await;
+        let turn = turn.map_err(|error| Error::Internal(error.into()))?;
         self.waited.record(start.elapsed().as_secs_f64(), &[]);
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone());
         // The permits go with the work: it runs to its end even when the caller gives up, and has to count until then.
         let permits: [OwnedSemaphorePermit; 2] = [place, turn];
+        let (params, memories) = (self.params.clone(), Arc::clone(&self.memories));
+        let (at_once, places) = (self.at_once, self.places);
         spawn_blocking(move || {
-            let result = work(&argon2);
+            let mut memory = memories.take(&params);
+            let result = work(&params, &mut memory);
+            memories.give(memory, places - line.available_permits() > at_once);
             drop(permits);
             result
         })
@@ -90,24 +101,16 @@ impl Argon2id {
 
 impl Passwords for Argon2id {
     async fn verify(&self, hash: Option<String>, password: Password) -> Result<Option<Verdict>, Error> {
-        self.run(move |argon2| {
+        self.run(move |wanted, memory| {
             let parsed = PasswordHash::new(hash.as_deref().unwrap_or(NOBODY)).map_err(internal)?;
-            // takes the parameters from the hash
-            let right = match argon2.verify_password(password.expose(), &parsed) {
-                Ok(()) => true,
-                Err(argon2::password_hash::Error::PasswordInvalid) => false,
-                Err(error) => return Err(internal(error)),
-            };
+            let right = is_right(&parsed, &password, memory)?;
             let Some(old) = hash.as_ref().filter(|_| right) else {
                 return Ok(None);
             };
-            if is_current(&parsed, argon2.params()) {
+            if is_current(&parsed, wanted) {
                 return Ok(Some(Verdict::Right));
             }
-            let new = argon2
-                .hash_password(password.expose())
-                .map_err(internal)?
-                .to_string();
+            let new = new_hash(wanted, &password, memory)?;
             Ok(Some(Verdict::Renewed {
                 old: old.clone(),
                 new,
@@ -117,14 +120,60 @@ impl Passwords for Argon2id {
     }
 
     async fn hash(&self, password: Password) -> Result<String, Error> {
-        self.run(move |argon2| {
-            Ok(argon2
-                .hash_password(password.expose())
-                .map_err(internal)?
-                .to_string())
-        })
-        .await
+        self.run(move |params, memory| new_hash(params, &password, memory))
+            .await
     }
+}
+
+/// Compares with the parameters of the hash, in constant time.
+fn is_right(hash: &PasswordHash, password: &Password, memory: &mut Memory) -> Result<bool, Error> {
+    let params = Params::try_from(hash).map_err(internal)?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(internal)?;
+    let version = hash
+        .version
+        .map(Version::try_from)
+        .transpose()
+        .map_err(internal)?;
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+        return Err(Error::Internal("a password hash without salt or digest".into()));
+    };
+    let argon2 = Argon2::new(algorithm, version.unwrap_or_default(), params);
+    Ok(digest(&argon2, password, salt, memory)? == *expected)
+}
+
+fn new_hash(params: &Params, password: &Password, memory: &mut Memory) -> Result<String, Error> {
+    let mut random = [0; argon2::RECOMMENDED_SALT_LEN];
+    getrandom::fill(&mut random).map_err(|error| Error::Internal(error.into()))?;
+    let salt = Salt::new(&random).map_err(internal)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let output = digest(&argon2, password, &salt, memory)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(params).map_err(internal)?,
+        salt: Some(salt),
+        hash: Some(output),
+    };
+    Ok(hash.to_string())
+}
+
+fn digest(
+    argon2: &Argon2<'_>,
+    password: &Password,
+    salt: &Salt,
+    memory: &mut Memory,
+) -> Result<Output, Error> {
+    let params = argon2.params();
+    // an older hash may have asked for another amount
+    memory.resize(params.block_count(), argon2::Block::new());
+    let mut out = [0; Output::MAX_LENGTH];
+    let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let out = out
+        .get_mut(..length)
+        .ok_or_else(|| Error::Internal("an overlong password hash".into()))?;
+    let done = argon2.hash_password_into_with_memory(password.expose(), salt, out, memory);
+    done.map_err(internal)?;
+    Output::new(out).map_err(internal)
 }
 
 fn is_current(hash: &PasswordHash, wanted: &Params) -> bool {
@@ -140,6 +189,8 @@ fn internal(error: impl Into<argon2::password_hash::Error>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use argon2::{PasswordHasher as _, PasswordVerifier as _};
+
     use super::*;
 
     fn password(text: &str) -> Password {
@@ -169,6 +220,23 @@ mod tests {
                 .is_err(),
             "a broken hash is no wrong password"
         );
+    }
+
+    #[tokio::test]
+    async fn hashes_are_those_of_everybody_else() {
+        let hash = Argon2id::new().hash(password("password123")).await.unwrap();
+        Argon2::default()
+            .verify_password(b"password123", hash.as_str())
+            .unwrap();
+        let theirs = Argon2::default()
+            .hash_password(b"password123")
+            .unwrap()
+            .to_string();
+        let verdict = Argon2id::new()
+            .verify(Some(theirs), password("password123"))
+            .await
+            .unwrap();
+        assert_eq!(verdict, Some(Verdict::Right));
     }
 
     #[tokio::test]
@@ -214,5 +282,6 @@ mod tests {
         drop((turn, place));
         waiting.await.unwrap();
         argon2.hash(password("later")).await.unwrap();
+        assert_eq!(argon2.memories.kept(), 0, "nobody waits, so no memory is kept");
     }
 }
