@@ -75,10 +75,9 @@ impl Drop for Database {
                 .enable_all()
                 .build()?;
             let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-            let _ = runtime.block_on(tokio::time::timeout(
-                Duration::from_secs(10),
-                execute(&server, sql),
-            ));
+            // the timer of `timeout` needs the runtime from its first moment: hence the block
+            let drop = async { tokio::time::timeout(Duration::from_secs(10), execute(&server, sql)).await };
+            let _ = runtime.block_on(drop);
             std::io::Result::Ok(())
         });
         // a database that stays does no harm: the server of the tests is thrown away

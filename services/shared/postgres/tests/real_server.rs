@@ -142,6 +142,19 @@ async fn sessions_have_time_limits_and_a_name() {
 }
 
 #[tokio::test]
+async fn a_tests_database_goes_with_the_test() {
+    let (stays, goes) = (Database::empty().await, Database::empty().await);
+    let name = goes.options.get_database().unwrap().to_owned();
+    drop(goes);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE datname = $1")
+        .bind(name)
+        .fetch_one(&stays.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
 async fn a_missing_database_fails_at_once() {
     let database = Database::empty().await;
     let config = Config::new(database.options.clone().database("nowhere"), 1);
