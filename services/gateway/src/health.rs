@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 
 /// How often the upstreams are looked at, once they are there.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// How often they are looked at while one is away.
+/// How often they are looked at until they are there for the first time.
 const CHECK_SOON: Duration = Duration::from_millis(100);
 /// How long one look may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,6 +64,7 @@ impl Health {
     /// Keeps the state up to date until the process stops.
     pub async fn watch(&self, channels: Vec<Channel>, lifecycle: Lifecycle) {
         let mut known = None;
+        let mut pause = CHECK_SOON;
         loop {
             let state = if lifecycle.is_draining() {
                 State::Draining
@@ -74,11 +75,13 @@ impl Health {
                 self.report(&state).await;
                 known = Some(state.clone());
             }
-            if state == State::Draining {
-                return lifecycle.stopping().await;
+            match state {
+                State::Draining => return lifecycle.stopping().await,
+                State::Ready => pause = CHECK_EVERY,
+                State::Starting | State::Waiting(_) => {}
             }
             tokio::select! {
-                () = sleep(if state == State::Ready { CHECK_EVERY } else { CHECK_SOON }) => {}
+                () = sleep(pause) => {}
                 () = lifecycle.draining() => {}
             }
         }
