@@ -109,3 +109,21 @@ async fn lost_and_repeated_events_change_nothing() {
     subscription.expect(room, 122..=122).await;
     world.stop(&[instance]).await;
 }
+
+#[tokio::test]
+async fn what_a_broken_consumer_missed_is_brought_without_waiting_for_the_next_message() {
+    let mut world = World::start().await;
+    let instance = world.instance(&[]).await;
+    let (mut alice, mut bob) = (world.client(&instance, 1), world.client(&instance, 2));
+    let room = create_room(&mut alice, &[2]).await;
+    let mut subscription = Subscription::begin(&mut bob, &[]).await.unwrap();
+    post(&mut alice, room, "1").await;
+    for number in 2..=150 {
+        world.store_in_silence(room, 1, &number.to_string()).await;
+    }
+    world.grow_topic().await;
+    subscription.expect(room, 1..=150).await;
+    post(&mut alice, room, "151").await;
+    subscription.expect(room, 151..=151).await;
+    world.stop(&[instance]).await;
+}

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod a_message_is_one_trace;
 mod a_message_is_stored_once;
 mod a_page_leads_to_the_next;
 mod a_subscriber_gets_each_message_once_in_order;

@@ -19,6 +19,7 @@ use proto::{
         chat_service_client::ChatServiceClient, subscribe_response::Event,
     },
 };
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rpc::{
     Caller,
     caller::Key,
@@ -171,6 +172,19 @@ impl World {
         .execute(&self.pool)
         .await
         .unwrap();
+    }
+
+    /// Gives the topic of messages another partition: the consumers begin anew.
+    pub async fn grow_topic(&self) {
+        let mut client = rdkafka::ClientConfig::new();
+        client.set("bootstrap.servers", self.infra.kafka_brokers());
+        let admin: AdminClient<_> = client.create().unwrap();
+        let topic = format!("{}.chat.messages", self.name);
+        let grown = admin
+            .create_partitions([&NewPartitions::new(&topic, 7)], &AdminOptions::new())
+            .await
+            .unwrap();
+        assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     }
 
     /// Publishes an event once more, as a relay may.
