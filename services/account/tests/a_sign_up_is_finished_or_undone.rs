@@ -1,6 +1,6 @@
 //! The saga of signing up, on a real PostgreSQL, with neighbours that fail where the test says.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     sync::{
