@@ -190,7 +190,7 @@ impl Gateway {
             Err(_) if access == Access::Public => Ok(Caller::Anonymous),
             Err(Found::Unknown) => Err(error::reject(
                 Code::Unavailable,
-                "SESSION_UNKNOWN",
+                "UNAVAILABLE",
                 "Temporarily unavailable; try again",
             )),
             Err(Found::Invalid | Found::Session { .. }) => Err(error::reject(

@@ -256,7 +256,11 @@ async fn read_body(
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::too_large()),
         Ok(Err(_)) => {
             let sentence = "The body broke off";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_BODY", sentence));
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "INVALID_ARGUMENT",
+                sentence,
+            ));
         }
         Ok(Ok(body)) => body.to_bytes(),
     };

@@ -214,8 +214,7 @@ fn fixed_sentence(status: StatusCode) -> Option<Cow<'static, str>> {
     let sentence = match status {
         StatusCode::INTERNAL_SERVER_ERROR => "Internal error",
         StatusCode::NOT_IMPLEMENTED => "This is not implemented",
-        StatusCode::BAD_GATEWAY => "Temporarily unreachable; try again",
-        StatusCode::SERVICE_UNAVAILABLE => "Temporarily unavailable; try again",
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "Temporarily unavailable; try again",
         StatusCode::GATEWAY_TIMEOUT => "The deadline passed before the answer was ready",
         _ => return None,
     };

@@ -73,7 +73,7 @@ fn read_body(
         return Ok(());
     }
     let malformed =
-        |sentence: String| Problem::new(http::StatusCode::BAD_REQUEST, "MALFORMED_BODY", sentence);
+        |sentence: String| Problem::new(http::StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", sentence);
     let json = Json::parse(body).map_err(|error| malformed(error.to_string()))?;
     match (&route.body, json) {
         (BodyRule::Field(field), json) => {

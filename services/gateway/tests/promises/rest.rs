@@ -182,7 +182,7 @@ async fn bad_requests_are_refused_before_any_upstream_sees_them() {
     let json = "application/json";
     let large = format!("{{\"currency\":\"{}\"}}", "x".repeat(1024 * 1024));
     for (response, status, reason) in [
-        (post("/api/transfer", json, "{").await, 400, "MALFORMED_BODY"),
+        (post("/api/transfer", json, "{").await, 400, "INVALID_ARGUMENT"),
         (
             post("/api/transfer", json, "{\"amount\":1.5}").await,
             400,

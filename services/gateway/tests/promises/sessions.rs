@@ -142,8 +142,5 @@ async fn when_nobody_knows_nobody_is_logged_out() {
     let world = World::unready(&[("KONTOR_AUTH_ADDRESSES", "127.0.0.1:1")]).await;
     let unknown = world.get("/api/users/1").bearer_auth(ALICE).send().await.unwrap();
     assert_eq!(unknown.status(), 503);
-    assert_eq!(
-        unknown.json::<Value>().await.unwrap()["reason"],
-        "SESSION_UNKNOWN"
-    );
+    assert_eq!(unknown.json::<Value>().await.unwrap()["reason"], "UNAVAILABLE");
 }
