@@ -16,7 +16,20 @@ use sha2::{Digest, Sha256};
 
 use crate::process::Owner;
 
-const LOCK: &str = "lock";
+/// The lock, and the mark of a data folder: without it, a folder with anything in it is somebody else's.
+const LOCK: &str = "kontor.lock";
+/// Everything that kontor puts into a data folder besides the lock. `--fresh` removes these names and no others.
+const CONTENT: [&str; 7] = [
+    "caller-secret",
+    "demo-loaded",
+    "kafka",
+    "logs",
+    "postgres",
+    "postgres.partial",
+    "redis",
+];
+/// What even an empty file system holds.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// A data folder that belongs to this process until it is dropped.
 #[derive(Debug)]
@@ -27,10 +40,10 @@ pub struct DataFolder {
 }
 
 impl DataFolder {
-    /// Opens or creates the folder and locks it; an error names the process that has it.
+    /// Opens or creates the folder and locks it; an error names the process that has it. A folder with anything else in it is
+    /// refused, untouched: a wrong path must not become a data folder, and even less be emptied as one.
     pub fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path)
-            .with_context(|| format!("Cannot create the data folder {}", path.display()))?;
+        claim(path)?;
         // PostgreSQL runs as a user of its own when we are root, and must be able to enter
         fs::set_permissions(path, Permissions::from_mode(0o755))
             .with_context(|| format!("The data folder {} is not ours", path.display()))?;
@@ -68,19 +81,37 @@ impl DataFolder {
         &self.path
     }
 
-    /// Removes everything but the lock.
+    /// Removes the data: what kontor itself puts there, by name, and nothing else.
     pub fn clear(&self) -> Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            let removed = match path.file_name() {
-                Some(name) if name == LOCK => Ok(()),
-                _ if path.is_dir() => fs::remove_dir_all(&path),
-                _ => fs::remove_file(&path),
+        for name in CONTENT {
+            let path = self.path.join(name);
+            let removed = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
             };
             removed.with_context(|| format!("Cannot remove {}", path.display()))?;
         }
         Ok(())
     }
+}
+
+/// Makes sure that a folder is a data folder, or new, or empty.
+fn claim(path: &Path) -> Result<()> {
+    if path.join(LOCK).is_file() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).with_context(|| format!("Cannot create the data folder {}", path.display()))?;
+    for entry in fs::read_dir(path).with_context(|| format!("Cannot read {}", path.display()))? {
+        if entry?.file_name() != LOST_AND_FOUND {
+            bail!(
+                "{} is not a data folder of kontor and has other things in it: choose an empty one with --data.",
+                path.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file with 32 random bytes in hexadecimal, readable by us only, unless it exists.
@@ -188,7 +219,37 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         write_secret(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), secret);
+    }
+
+    #[test]
+    fn clearing_removes_our_data_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("precious"), "").unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        fs::create_dir(folder.path().join("postgres")).unwrap();
+        fs::write(folder.path().join("postgres/PG_VERSION"), "15").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("logs")).unwrap();
+        fs::write(folder.path().join("theirs"), "").unwrap();
         data.clear().unwrap();
-        assert!(!path.exists() && folder.path().join(LOCK).exists());
+        assert!(!folder.path().join("postgres").exists());
+        assert!(fs::symlink_metadata(folder.path().join("logs")).is_err());
+        assert!(folder.path().join("theirs").exists());
+        assert!(elsewhere.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_folder_with_other_things_in_it_is_refused_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = folder.path().join("etc");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("passwd"), "").unwrap();
+        let mode = fs::metadata(folder.path()).unwrap().permissions().mode();
+        let error = DataFolder::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("other things in it"), "{error}");
+        assert!(!error.contains('\n'));
+        assert!(theirs.join("passwd").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode(), mode);
     }
 }

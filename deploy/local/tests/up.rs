@@ -53,6 +53,15 @@ fn a_taken_port_is_one_sentence_and_nothing_starts() {
     assert!(!folder.path().join("postgres").exists());
 }
 
+#[test]
+fn fresh_touches_no_folder_that_is_not_kontors() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("precious"), "").unwrap();
+    let said = sentence(&up(&["--fresh", "--data", folder.path().to_str().unwrap()]));
+    assert!(said.contains("other things in it"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 #[tokio::test]
 async fn a_process_that_ends_by_itself_is_started_again_and_said_so() {
     let infra = Infra::start(InfraOptions::default()).await.unwrap();
