@@ -1,5 +1,5 @@
 //! The server's guard and the client's channel, over real connections.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
     net::SocketAddr,
