@@ -19,6 +19,8 @@ pub async fn migrate(pool: &PgPool, migrator: &Migrator) -> Result<(), Error> {
         ("statement_timeout", "0"),
         ("lock_timeout", "60000"),
         ("idle_in_transaction_session_timeout", "0"),
+        // the migrator creates its table "if not exists": that it exists is no news at every start
+        ("client_min_messages", "warning"),
     ]);
     let mut connection = connect_once(&options).await.map_err(Error::Connect)?;
     let lenient = Migrator {
