@@ -11,7 +11,7 @@ pub struct Config {
     /// The users' database.
     pub database: postgres::Config,
     /// Where events go.
-    pub events: events::Config,
+    pub events: ::events::Config,
     /// Instances of auth, `host:port` each.
     pub auth: Vec<String>,
     /// Instances of transfer, `host:port` each.
@@ -24,7 +24,7 @@ impl rpc::process::Config for Config {
     fn read(reader: &mut Reader) -> Result<Self, Errors> {
         let server = rpc::server::Config::read(reader, SocketAddr::from(([0, 0, 0, 0], 7000)));
         let database = postgres::Config::read(reader);
-        let events = events::Config::read(reader);
+        let events = ::events::Config::read(reader);
         let auth = reader.list("KONTOR_AUTH_ADDRESSES", "instances of auth, host:port each");
         let transfer = reader.list(
             "KONTOR_TRANSFER_ADDRESSES",

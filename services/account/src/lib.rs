@@ -1,22 +1,24 @@
 //! Users: who they are. Signing up is a saga over auth and transfer.
 //!
-//! `rpc` (requests and answers) → `app` (use cases) → `domain` (the rules); `store` and `clients` do what `app` needs.
+//! `rpc` (requests and answers) → `app` (use cases) → `domain` (the rules); `store`, `events` and `clients` do what `app`
+//! needs.
 
 pub mod app;
 pub mod clients;
 pub mod config;
 pub mod domain;
+pub mod events;
 pub mod rpc;
 pub mod store;
 
 use std::{error::Error, sync::Arc};
 
+use ::events::Relay;
 use ::rpc::{
     client::{Channel, Stack},
     server::{Routes, serve},
 };
 pub use config::Config;
-use events::Relay;
 use lifecycle::{Failure, Lifecycle};
 use proto::account::v1::{
     account_service_server::AccountServiceServer, directory_service_server::DirectoryServiceServer,

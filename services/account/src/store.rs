@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
+use ::events::Relay;
 use chrono::{DateTime, Utc};
-use events::Relay;
-use events::outbox::{self, Outgoing};
-use prost::Message as _;
-use proto::account::v1::{UserChanged, UserStatus};
+use proto::account::v1::UserStatus;
 use sqlx::PgPool;
 
 use crate::{
     app::{Attempt, Error, SignUp, Store, User},
     domain::user::Status,
+    events,
 };
-
-/// The topic that tells the other services of users; the key is the user's number.
-pub const TOPIC: &str = "account.users";
 
 /// Pending users that one round of the sweeper takes.
 const LEASES: i64 = 20;
@@ -141,18 +137,7 @@ impl Store for Postgres {
                 Err(Error::Unavailable("the sign-up was given up".into()))
             };
         }
-        let payload = UserChanged {
-            user_id: id,
-            status: UserStatus::Active.into(),
-        }
-        .encode_to_vec();
-        let event = Outgoing {
-            topic: TOPIC,
-            key: &id.to_string(),
-            event_type: "kontor.account.v1.UserChanged",
-            payload: &payload,
-        };
-        outbox::enqueue(&mut transaction, &event)
+        events::user_changed(&mut transaction, id, UserStatus::Active)
             .await
             .map_err(classify)?;
         transaction.commit().await.map_err(classify)?;

@@ -34,6 +34,8 @@ pub(crate) fn add(routes: Routes, services: &[String]) -> Result<Routes, Error> 
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(&public)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // so that a client which knows the contracts by reflection alone can read the details of errors
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .with_service_name("grpc.health.v1.Health");
         services
             .iter()

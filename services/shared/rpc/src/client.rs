@@ -33,6 +33,9 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Instances that one request tries. Only a request that was certainly not sent is tried again.
 const TRIES: usize = 3;
+/// Connections that one request finds closed. An instance that drains leaves several behind, none of which says that the
+/// other instances are away too.
+const LOST_CONNECTIONS: usize = 16;
 
 /// A balanced channel to all instances of one service. Cheap to clone; connects when it is used.
 #[derive(Clone)]
@@ -88,7 +91,8 @@ impl Channel {
     /// Otherwise the error is UNAVAILABLE, and the outcome is unknown.
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.address(&mut request);
-        for _ in 0..TRIES {
+        let (mut refused, mut lost) = (0, 0);
+        while refused < TRIES && lost < LOST_CONNECTIONS {
             let Some(flight) = self.0.instances.pick() else {
                 break;
             };
@@ -96,10 +100,12 @@ impl Channel {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::debug!(%error, upstream = self.0.name, "cannot connect");
+                    refused += 1;
                     continue;
                 }
             };
             if connection.ready().await.is_err() {
+                lost += 1;
                 continue;
             }
             match connection.try_send_request(request).await {
@@ -112,7 +118,10 @@ impl Channel {
                     }));
                 }
                 Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => {
+                        request = unsent;
+                        lost += 1;
+                    }
                     None => {
                         return Err(error::unavailable(&format_args!(
                             "{}: {}",
