@@ -23,7 +23,7 @@ use crate::{
     balance::{Flight, Instances},
     caller::{self, Key},
     context::{CURRENT, REQUEST_ID, write_timeout},
-    error,
+    error, replay,
 };
 
 /// The deadline of a call that inherits none.
@@ -31,7 +31,7 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 /// How often host names are resolved anew.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Instances that one request tries. Only a request that was certainly not sent is tried again.
+/// Instances that one request tries. Only a request that was certainly not processed is tried again.
 const TRIES: usize = 3;
 /// Connections that one request finds closed. An instance that drains leaves several behind, none of which says that the
 /// other instances are away too.
@@ -87,7 +87,8 @@ impl Channel {
 
     /// Sends a request to one of the instances.
     ///
-    /// The request goes to another instance only when it was certainly not sent: the connection was refused, or had closed.
+    /// The request goes to another instance only when it was certainly not processed: the connection was refused or had
+    /// closed, or the instance drains and said so.
     /// Otherwise the error is UNAVAILABLE, and the outcome is unknown.
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.address(&mut request);
@@ -108,7 +109,8 @@ impl Channel {
                 lost += 1;
                 continue;
             }
-            match connection.try_send_request(request).await {
+            let (sent, copy) = replay::with_copy(request);
+            match connection.try_send_request(sent).await {
                 Ok(response) => {
                     return Ok(response.map(|body| {
                         Body::new(Tracked {
@@ -117,19 +119,23 @@ impl Channel {
                         })
                     }));
                 }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => {
-                        request = unsent;
-                        lost += 1;
-                    }
-                    None => {
+                Err(mut failed) => {
+                    let unsent = failed.take_message().is_some();
+                    let again = if unsent || replay::is_unprocessed(failed.error()) {
+                        copy.again()
+                    } else {
+                        None
+                    };
+                    let Some(again) = again else {
                         return Err(error::unavailable(&format_args!(
                             "{}: {}",
                             self.0.name,
                             failed.error()
                         )));
-                    }
-                },
+                    };
+                    request = again;
+                    lost += 1;
+                }
             }
         }
         Err(error::reject(

@@ -15,6 +15,7 @@ pub mod context;
 pub mod error;
 mod guard;
 pub mod process;
+mod replay;
 pub mod server;
 
 pub use caller::Caller;
