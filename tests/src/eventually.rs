@@ -18,14 +18,15 @@ where
     Fut: Future<Output = Result<T>>,
 {
     let deadline = Instant::now() + within;
+    let mut reason = "it was not looked at".to_owned();
     loop {
         // a look that hangs is one that failed
         let left = deadline.saturating_duration_since(Instant::now());
-        let reason = match tokio::time::timeout(left, condition()).await {
+        match tokio::time::timeout(left, condition()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(reason)) => format!("{reason:#}"),
-            Err(_) => "the last look did not end".to_owned(),
-        };
+            Ok(Err(error)) => reason = format!("{error:#}"),
+            Err(_) => reason.push_str(" (and the next look did not end)"),
+        }
         if Instant::now() >= deadline {
             bail!("{what}: not within {} s; {reason}", within.as_secs_f32());
         }

@@ -240,11 +240,28 @@ fn world_options(options: &Options) -> WorldOptions {
         .iter()
         .map(|(service, name, value)| (*service, (*name).to_owned(), value.clone()));
     WorldOptions {
+        logs: logs(),
         replicas: options.replicas.max(1),
         otlp_endpoint: options.otlp_endpoint.clone(),
         settings: settings.collect(),
         ..WorldOptions::default()
     }
+}
+
+/// Where `tests/run` wants the logs of the services: a folder for each world, named after its test.
+fn logs() -> Option<PathBuf> {
+    // a folder of the test run, not a setting of a program
+    #[expect(clippy::disallowed_methods, reason = "a test has no settings::Reader")]
+    let all = std::env::var("KONTOR_TEST_LOGS").ok()?;
+    let test = std::thread::current()
+        .name()
+        .unwrap_or("a test")
+        .replace("::", ".");
+    Some(
+        PathBuf::from(all)
+            .join(test)
+            .join(Uuid::new_v4().simple().to_string()),
+    )
 }
 
 /// The servers that `tests/run` has started for all tests; without it, some for this test.

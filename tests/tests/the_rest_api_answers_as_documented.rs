@@ -80,7 +80,6 @@ fn a_bad_transfer_changes_nothing() -> Result<()> {
             ("NUL", with("transfer_id", json!("\u{0}"))),
             ("a megabyte", with("currency", json!("x".repeat(500_000)))),
             ("an unknown field", with("fee", json!(1))),
-            ("not an object", json!([alice.id, bob.id, 1])),
         ];
         for (what, body) in bad {
             let answer = alice.rest.post("/api/transfer", &body).await?;
@@ -157,8 +156,9 @@ fn a_malformed_request_is_refused_by_its_kind() -> Result<()> {
             rest.send(Method::POST, "/api/transfer", &JSON, body.to_owned())
                 .await
         };
+        // no body is an empty object
+        refused("no body", &post("").await?, 400, "INVALID_ARGUMENT")?;
         for body in [
-            "",
             "{",
             "{\"from\":1,}",
             "nonsense",
@@ -166,6 +166,7 @@ fn a_malformed_request_is_refused_by_its_kind() -> Result<()> {
             "\u{feff}{}",
             "[[[[[[[[",
             "null",
+            "[1, 2, 3]",
         ] {
             refused(body, &post(body).await?, 400, "INVALID_ARGUMENT")?;
         }

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use local::{Infra, InfraOptions, Process, World, WorldOptions, demo};
+use local::{Infra, InfraOptions, World, WorldOptions, demo};
 
 use crate::say;
 
@@ -27,33 +27,39 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     // each service has served something, so that what is made on first use is there
     demo::load(&world).await?;
     tokio::time::sleep(Duration::from_secs(options.rest)).await;
-    say("| process | resident MB |\n|---|---|")?;
+    say("| process | resident MB | with its children, shared pages once |\n|---|---|---|")?;
     for process in world.processes().iter().chain(&infra.processes()) {
-        say(&format!(
-            "| {} | {} |",
-            process.name(),
-            megabytes(resident(process)?)
-        ))?;
+        let pid = process
+            .pid()
+            .with_context(|| format!("{} does not run", process.name()))?;
+        let (own, all) = (megabytes(resident(pid)?), megabytes(with_children(pid)?));
+        say(&format!("| {} | {own} | {all} |", process.name()))?;
     }
     world.stop().await?;
     infra.stop().await
 }
 
-/// What a process and its children take, in KiB. Pages that several of them share (PostgreSQL's buffers) count in part.
-fn resident(process: &Process) -> Result<u64> {
-    let pid = process
-        .pid()
-        .with_context(|| format!("{} does not run", process.name()))?;
-    let mut sum = 0;
-    for pid in family(pid)? {
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let line = rollup
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:"))
-            .context("no Pss in smaps_rollup")?;
-        sum += line.trim().trim_end_matches(" kB").parse::<u64>()?;
-    }
-    Ok(sum)
+/// What the kernel counts for one process, shared libraries included, in KiB.
+fn resident(pid: u32) -> Result<u64> {
+    kib(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// What a process and its children take, in KiB; pages that several of them share (PostgreSQL's buffers) count once.
+fn with_children(pid: u32) -> Result<u64> {
+    family(pid)?
+        .into_iter()
+        .map(|pid| kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
+        .sum()
+}
+
+/// A line such as `VmRSS:   12345 kB`.
+fn kib(file: &str, label: &str) -> Result<u64> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(label))
+        .with_context(|| format!("no {label} in {file}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// A process and its children.
