@@ -1,7 +1,6 @@
 //! The gRPC face of chat.
 
 mod convert;
-mod fields;
 mod status;
 mod token;
 

@@ -1,56 +1,34 @@
 //! Requests to sign-ups, with every bad field named at once, and users to answers.
 
 use proto::account::v1::{CreateUserRequest, User, UserStatus};
+use rpc::fields::Problems;
 use secrecy::SecretString;
 use tonic::Status;
-use uuid::Uuid;
 
 use crate::{
     app::{SignUp, View},
     domain::user::{self, Email, Name},
 };
 
+const NAME: &str = "must have 1 to 100 characters, none of them a control character";
+const EMAIL: &str = "must be an email address of at most 254 bytes";
+const PASSWORD: &str = "must have at least 8 characters and at most 1024 bytes";
+
 pub fn sign_up(request: CreateUserRequest) -> Result<SignUp, Status> {
-    let mut violations = Vec::new();
-    let mut need = |field: &'static str, description: &'static str, good: bool| {
-        if !good {
-            violations.push((field, description));
-        }
-    };
-    let name = Name::new(&request.name);
-    need(
-        "name",
-        "must have 1 to 100 characters, none of them a control character",
-        name.is_some(),
-    );
-    let email = Email::new(&request.email);
-    need(
-        "email",
-        "must be an email address of at most 254 bytes",
-        email.is_some(),
-    );
+    let mut problems = Problems::default();
+    let name = problems.need("name", NAME, Name::new(&request.name));
+    let email = problems.need("email", EMAIL, Email::new(&request.email));
     let password = request.password.map(SecretString::from);
     let strong = password.as_ref().is_none_or(user::is_password);
-    need(
-        "password",
-        "must have at least 8 characters and at most 1024 bytes",
-        strong,
-    );
-    let request_id = Uuid::try_parse(&request.request_id).ok();
-    need(
-        "request_id",
-        "must be a UUID that the client made; keep it for a retry",
-        request_id.is_some(),
-    );
-    match (name, email, request_id) {
-        (Some(name), Some(email), Some(request_id)) if strong => Ok(SignUp {
-            request_id,
-            name,
-            email,
-            password,
-        }),
-        _ => Err(rpc::error::invalid(violations)),
-    }
+    problems.check("password", (!strong).then_some(PASSWORD));
+    let request_id = problems.uuid("request_id", &request.request_id);
+    let (name, email) = problems.finish_with(name.zip(email))?;
+    Ok(SignUp {
+        request_id,
+        name,
+        email,
+        password,
+    })
 }
 
 pub fn user(view: View) -> User {

@@ -7,9 +7,10 @@ use proto::chat::v1::{
     Message, Room, RoomPosition, SendDirectMessageRequest, SendDirectMessageResponse, SendMessageRequest,
     SendMessageResponse, SubscribeResponse, Subscribed, subscribe_response::Event,
 };
+use rpc::fields::Problems;
 use tonic::Status;
 
-use super::{fields::Problems, token};
+use super::token;
 use crate::{
     app::{Delivered, Draft, NewRoom, Page, Position, RoomPage, Sent},
     domain::{
@@ -40,7 +41,7 @@ pub fn direct_message(request: SendDirectMessageRequest) -> Result<(Pair, Draft)
     problems.check("receiver_id", pair.is_none().then_some("must not be the sender"));
     problems.check("content", content_problem(&request.content));
     let id = problems.uuid("message_id", &request.message_id);
-    let pair = finish_pair(problems, pair)?;
+    let pair = problems.finish_with(pair)?;
     Ok((
         pair,
         Draft {
@@ -69,7 +70,7 @@ pub fn direct_messages(request: &ListDirectMessagesRequest) -> Result<(Pair, Wan
     problems.check("other_id", pair.is_none().then_some("must not be user_id"));
     let limit = problems.page_size(request.page_size);
     let before = problems.token(&request.page_token, token::read_messages);
-    Ok((finish_pair(problems, pair)?, Wanted { before, limit }))
+    Ok((problems.finish_with(pair)?, Wanted { before, limit }))
 }
 
 pub fn new_room(creator: i64, request: CreateRoomRequest) -> Result<NewRoom, Status> {
@@ -216,12 +217,6 @@ pub fn delivered(delivered: Delivered) -> SubscribeResponse {
     SubscribeResponse {
         event: Some(Event::Message(wire::message(message))),
     }
-}
-
-fn finish_pair(problems: Problems, pair: Option<Pair>) -> Result<Pair, Status> {
-    problems.finish()?;
-    // the same user twice is a problem that is told above
-    pair.ok_or_else(|| rpc::error::internal("a pair of the same user"))
 }
 
 #[cfg(test)]

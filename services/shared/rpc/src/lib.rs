@@ -5,6 +5,7 @@
 //! - [`client`]: a balanced channel to the instances of a service, and the stack for calls between services.
 //! - [`Caller`]: who calls, signed by the gateway or by another service ([`caller`]).
 //! - [`process`]: the page that every `main` would repeat.
+//! - [`fields`]: checks of request fields, all of them told at once.
 //! - [`error`]: statuses with `google.rpc` details.
 #![warn(missing_docs)]
 
@@ -13,6 +14,7 @@ pub mod caller;
 pub mod client;
 pub mod context;
 pub mod error;
+pub mod fields;
 mod guard;
 pub mod process;
 mod replay;

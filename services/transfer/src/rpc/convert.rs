@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use proto::transfer::v1::{CreateTransferRequest, DepositRequest, OpenAccountRequest, Transfer};
+use rpc::fields::Problems;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -12,94 +13,63 @@ use crate::{
 
 const AMOUNT: &str = "must be between 1 and 9007199254740991 minor units";
 const CURRENCY: &str = "must be an ISO 4217 code such as USD";
-const ID: &str = "must be a UUID that the client made; keep it for a retry";
-const USER: &str = "must be a user's id";
-
-/// Collects what is wrong with a request.
-#[derive(Default)]
-struct Check(Vec<(&'static str, &'static str)>);
-
-impl Check {
-    fn need<T>(&mut self, field: &'static str, description: &'static str, value: Option<T>) -> Option<T> {
-        if value.is_none() {
-            self.0.push((field, description));
-        }
-        value
-    }
-
-    fn user(&mut self, field: &'static str, id: i64) -> Option<i64> {
-        self.need(field, USER, (id > 0).then_some(id))
-    }
-
-    /// An absent currency is good: it means the account's.
-    fn currency(&mut self, code: &str) -> Option<Currency> {
-        if code.is_empty() {
-            return None;
-        }
-        self.need("currency", CURRENCY, Currency::from_code(code))
-    }
-
-    fn passed(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn failed(self) -> Status {
-        rpc::error::invalid(self.0)
-    }
-}
 
 pub fn transfer_order(request: &CreateTransferRequest) -> Result<Order, Status> {
-    let mut check = Check::default();
-    let from = check.user("from", request.from_user_id);
-    let to = check.user("to", request.to_user_id);
-    if to.is_some() && from == to {
-        check.0.push(("to", "must not be the paying user"));
+    let mut problems = Problems::default();
+    let from = problems.id("from", request.from_user_id);
+    let to = problems.id("to", request.to_user_id);
+    if from == to {
+        problems.add("to", "must not be the paying user");
     }
-    let amount = check.need("amount", AMOUNT, Amount::new(request.amount));
-    let currency = check.currency(&request.currency);
-    let id = check.need("transfer_id", ID, Uuid::try_parse(&request.transfer_id).ok());
-    match (from, to, amount, id) {
-        (Some(from), Some(to), Some(amount), Some(id)) if check.passed() => Ok(Order {
-            id,
-            from: Party::User(from),
-            to: Party::User(to),
-            amount,
-            currency,
-        }),
-        _ => Err(check.failed()),
-    }
+    let amount = problems.need("amount", AMOUNT, Amount::new(request.amount));
+    let currency = named_currency(&mut problems, &request.currency);
+    let id = problems.uuid("transfer_id", &request.transfer_id);
+    let amount = problems.finish_with(amount)?;
+    Ok(Order {
+        id,
+        from: Party::User(from),
+        to: Party::User(to),
+        amount,
+        currency,
+    })
 }
 
 pub fn deposit_order(request: &DepositRequest) -> Result<Order, Status> {
-    let mut check = Check::default();
-    let to = check.user("to", request.to_user_id);
-    let amount = check.need("amount", AMOUNT, Amount::new(request.amount));
-    let currency = check.currency(&request.currency);
-    let id = check.need("transfer_id", ID, Uuid::try_parse(&request.transfer_id).ok());
-    match (to, amount, id) {
-        (Some(to), Some(amount), Some(id)) if check.passed() => Ok(Order {
-            id,
-            from: Party::Treasury,
-            to: Party::User(to),
-            amount,
-            currency,
-        }),
-        _ => Err(check.failed()),
+    let mut problems = Problems::default();
+    let to = problems.id("to", request.to_user_id);
+    let amount = problems.need("amount", AMOUNT, Amount::new(request.amount));
+    let currency = named_currency(&mut problems, &request.currency);
+    let id = problems.uuid("transfer_id", &request.transfer_id);
+    let amount = problems.finish_with(amount)?;
+    Ok(Order {
+        id,
+        from: Party::Treasury,
+        to: Party::User(to),
+        amount,
+        currency,
+    })
+}
+
+/// An absent currency is good: it means the account's.
+fn named_currency(problems: &mut Problems, code: &str) -> Option<Currency> {
+    if code.is_empty() {
+        return None;
     }
+    problems.need("currency", CURRENCY, Currency::from_code(code))
 }
 
 pub fn transfer_id(text: &str) -> Result<Uuid, Status> {
-    Uuid::try_parse(text).map_err(|_| rpc::error::invalid([("transfer_id", "must be a UUID")]))
+    let mut problems = Problems::default();
+    let id = problems.uuid("transfer_id", text);
+    problems.finish()?;
+    Ok(id)
 }
 
 pub fn opening(request: &OpenAccountRequest) -> Result<(i64, Currency), Status> {
-    let mut check = Check::default();
-    let user = check.user("user_id", request.user_id);
-    let currency = check.need("currency", CURRENCY, Currency::from_code(&request.currency));
-    match (user, currency) {
-        (Some(user), Some(currency)) => Ok((user, currency)),
-        _ => Err(check.failed()),
-    }
+    let mut problems = Problems::default();
+    let user = problems.id("user_id", request.user_id);
+    let currency = problems.need("currency", CURRENCY, Currency::from_code(&request.currency));
+    Ok((user, problems.finish_with(currency)?))
 }
 
 pub fn transfer(transfer: app::Transfer) -> Transfer {

@@ -20,6 +20,14 @@ impl Problems {
         self.0.push((field.into(), problem));
     }
 
+    /// Takes a value, or adds the problem of its absence.
+    pub fn need<T>(&mut self, field: &str, problem: &'static str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.add(field, problem);
+        }
+        value
+    }
+
     /// Adds a problem if there is one.
     pub fn check(&mut self, field: &str, problem: Option<&'static str>) {
         if let Some(problem) = problem {
@@ -71,12 +79,18 @@ impl Problems {
         page
     }
 
+    /// INVALID_ARGUMENT when there is any, or when a value that was needed is not there.
+    pub fn finish_with<T>(self, value: Option<T>) -> Result<T, Status> {
+        self.finish()?;
+        value.ok_or_else(|| crate::error::internal("a field was refused without a problem"))
+    }
+
     /// INVALID_ARGUMENT when there is any.
     pub fn finish(self) -> Result<(), Status> {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(rpc::error::invalid(
+        Err(crate::error::invalid(
             self.0.iter().map(|(field, problem)| (field.as_str(), *problem)),
         ))
     }
@@ -95,7 +109,7 @@ mod tests {
         problems.page_size(-1);
         problems.token("?", |_| None::<()>);
         let status = problems.finish().unwrap_err();
-        let fields: Vec<String> = rpc::error::violations(&status)
+        let fields: Vec<String> = crate::error::violations(&status)
             .into_iter()
             .map(|(field, _)| field)
             .collect();
