@@ -1,45 +1,11 @@
 //! The benchmarks. Each runs for a bounded time on this machine, the peer in the same run. See README.md.
 
+mod cli;
 mod memory;
 mod startup;
 mod transfers;
 
-use std::io::Write;
-
-use anyhow::Result;
-use clap::{Parser, Subcommand};
-
-#[derive(Parser)]
-#[command(
-    name = "load",
-    version,
-    about = "Measures kontor on this machine. Build with --release."
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Transfers per second through the gateway, against pgbench on the same server.
-    Transfers(transfers::Options),
-    /// How long `local up` takes, on an empty data folder and later.
-    Startup(startup::Options),
-    /// Resident memory of each process when idle.
-    Memory(memory::Options),
-}
-
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Arguments::parse().command {
-        Command::Transfers(options) => transfers::run(&options).await,
-        Command::Startup(options) => startup::run(&options).await,
-        Command::Memory(options) => memory::run(&options).await,
-    }
-}
-
-/// Prints a line.
-fn say(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+async fn main() -> anyhow::Result<()> {
+    cli::run().await
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use local::{Infra, InfraOptions, World, WorldOptions, demo};
 
-use crate::say;
+use crate::cli::say;
 
 #[derive(Args)]
 pub(crate) struct Options {

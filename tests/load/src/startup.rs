@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::say;
+use crate::cli::say;
 
 /// A start that takes longer hangs.
 const LIMIT: Duration = Duration::from_mins(2);

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use self::{client::Client, figures::Figures, users::User};
-use crate::say;
+use crate::cli::say;
 
 #[derive(Args)]
 pub(crate) struct Options {
