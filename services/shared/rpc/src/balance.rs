@@ -27,8 +27,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
-/// Flow control windows: 64 KiB, the default of HTTP/2, would make one slow stream hold up the others early.
-const WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a stream may send ahead of its reader: this much memory a reader that stands still can cost.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What all streams of a connection may send ahead together: so much that readers who stand still never hold up the others,
+/// which they would with the sum of a few windows.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 
 /// One instance of a service.
 pub(crate) struct Instance {
@@ -124,8 +127,8 @@ async fn open(address: SocketAddr, lifecycle: &Lifecycle) -> std::io::Result<Sen
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(4 * WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(std::io::Error::other)?;

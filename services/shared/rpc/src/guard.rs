@@ -146,7 +146,7 @@ where
         None => handler.await,
     };
     match outcome {
-        Ok(Ok(response)) => Ok(finish(response, record, admitted.slot)),
+        Ok(Ok(response)) => Ok(finish(readable(response), record, admitted.slot)),
         Ok(Err(error)) => Err(error),
         Err(_) => {
             let status = error::internal("a handler panicked");
@@ -237,6 +237,28 @@ fn start_span(request: &Request<Body>, method: Option<&Method>) -> Span {
     }
     telemetry::propagation::set_parent(&span, telemetry::propagation::extract_metadata(request.headers()));
     span
+}
+
+/// A message that cannot be decoded is the caller's mistake, and nothing was done; tonic calls it INTERNAL or OUT_OF_RANGE, in
+/// words of its own. Statuses that a handler makes always have details, so those without are tonic's.
+fn readable(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    let tonics = !headers.contains_key("grpc-status-details-bin")
+        && headers.get(Status::GRPC_STATUS).is_some_and(|code| {
+            matches!(
+                Code::from_bytes(code.as_bytes()),
+                Code::Internal | Code::OutOfRange
+            )
+        });
+    if tonics {
+        error::invalid([(
+            "request",
+            "must be one message of the method's type, at most 4 MiB long",
+        )])
+        .into_http()
+    } else {
+        response
+    }
 }
 
 fn finish(

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use lifecycle::{Failure, Lifecycle};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::{Cli, Errors, Reader};
 use tokio::net::TcpListener;
 
@@ -52,6 +53,7 @@ where
     };
     let telemetry = config.telemetry().clone();
     let main = async {
+        raise_open_files();
         let server = config.server();
         let lifecycle = Lifecycle::new(server.grace);
         lifecycle.on_signal();
@@ -63,4 +65,13 @@ where
         serve(config, listener, lifecycle).await.map_err(Error::from)
     };
     telemetry::run(name, &telemetry, &unknown, Box::pin(main)).await
+}
+
+/// Raises the limit of open files as far as the system lets us: every connection is one, and distributions begin with 1,024.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }

@@ -245,3 +245,27 @@ async fn a_host_name_stands_for_its_addresses() {
     .unwrap();
     client.login(login("alice")).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_the_callers_mistake() {
+    let server = start(10).await;
+    let addresses = vec![server.address.to_string()];
+    let channel = Channel::new("auth", addresses, &Lifecycle::new(Duration::ZERO));
+    // field 1 of LoginRequest is a string, and this one says that it is 100 bytes long
+    for body in [
+        &b"\0\0\0\0\x02\x0a\x64"[..],
+        b"\0\0\0\0\x03\x0a\x01\xff",
+        b"\x02\0\0\0\0",
+        b"",
+    ] {
+        let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::copy_from_slice(body)));
+        let request = http::Request::post("/kontor.auth.v1.AuthService/Login")
+            .header("content-type", "application/grpc")
+            .body(body)
+            .unwrap();
+        let response = channel.send(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert_eq!(error::reason(&status).as_deref(), Some("INVALID_ARGUMENT"));
+    }
+}
