@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     fcntl::{Flock, FlockArg},
+    sys::statvfs::statvfs,
     unistd::Uid,
 };
 use sha2::{Digest, Sha256};
@@ -30,6 +31,9 @@ const CONTENT: [&str; 7] = [
 ];
 /// What even an empty file system holds.
 const LOST_AND_FOUND: &str = "lost+found";
+/// The free space that a start asks for, in MB: PostgreSQL's and Kafka's first files and the logs.
+const SPACE: u64 = 300;
+const MB: u64 = 1_000_000;
 
 /// A data folder that belongs to this process until it is dropped.
 #[derive(Debug)]
@@ -81,6 +85,16 @@ impl DataFolder {
         &self.path
     }
 
+    /// One sentence when the file system of the folder is nearly full.
+    pub fn demand_space(&self) -> Result<()> {
+        let found = statvfs(&self.path)
+            .with_context(|| format!("Cannot read how much space is free in {}", self.path.display()))?;
+        enough(
+            &self.path,
+            found.blocks_available().saturating_mul(found.fragment_size()),
+        )
+    }
+
     /// Removes the data: what kontor itself puts there, by name, and nothing else.
     pub fn clear(&self) -> Result<()> {
         for name in CONTENT {
@@ -95,6 +109,17 @@ impl DataFolder {
         }
         Ok(())
     }
+}
+
+fn enough(path: &Path, free: u64) -> Result<()> {
+    let free = free / MB;
+    if free < SPACE {
+        bail!(
+            "Only {free} MB are free in {}, and {SPACE} MB are needed: make room, or choose another folder with --data.",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Makes sure that a folder is a data folder, or new, or empty.
@@ -206,6 +231,17 @@ mod tests {
         assert!(!error.contains('\n'));
         drop(first);
         DataFolder::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_one_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        DataFolder::open(folder.path()).unwrap().demand_space().unwrap();
+        enough(Path::new("/data"), 300_000_000).unwrap();
+        assert_eq!(
+            format!("{:#}", enough(Path::new("/data"), 45_900_000).unwrap_err()),
+            "Only 45 MB are free in /data, and 300 MB are needed: make room, or choose another folder with --data."
+        );
     }
 
     #[test]

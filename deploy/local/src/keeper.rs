@@ -32,9 +32,11 @@ pub async fn keep(process: Process, progress: Progress) {
         match process.start().await {
             Ok(()) => progress.done(&format!("{name} runs again"), since),
             Err(error) => {
-                let error = error.to_string();
-                let reason = error.lines().next().unwrap_or_default();
-                progress.say(&format!("✗ {reason}, see {}", process.log_path().display()));
+                // without its cause, which quotes the log
+                progress.say(&format!(
+                    "✗ {error}; see its log {}",
+                    process.log_path().display()
+                ));
                 // one that runs without answering is no use: ended here, it is started again in the next round
                 if process.pid().is_some() {
                     let _ = process.kill().await;

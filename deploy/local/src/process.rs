@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -107,36 +107,33 @@ impl Process {
         if self.pid().is_some() {
             return Ok(());
         }
-        let running = supervisor::spawn(&self.0.spec).await.with_context(|| {
-            format!(
-                "{} does not start ({})",
-                self.name(),
-                self.0.spec.program.display()
-            )
+        let running = supervisor::spawn(&self.0.spec).await.map_err(|error| {
+            let program = self.0.spec.program.display();
+            anyhow!("{} does not start ({program}: {error:#})", self.name())
         })?;
         *self.0.lock() = Some(running);
         Ok(())
     }
 
-    /// Waits until the child answers; an error quotes the end of its log.
+    /// Waits until the child answers. An error is one line that says what went wrong; its cause quotes the end of the log.
     pub async fn ready(&self) -> Result<()> {
         let deadline = Instant::now() + self.0.spec.ready_within;
         loop {
             let problem = tokio::select! {
                 biased;
                 _ = self.exited() => {
-                    bail!("{} ended before it was ready ({}); {}", self.name(), self.last_words(), self.quote_log());
+                    let how = self.last_words();
+                    return Err(self.quote_log().context(format!("{} ended before it was ready ({how})", self.name())));
                 }
                 answer = self.0.spec.probe.check() => answer,
             };
             let Err(problem) = problem else { return Ok(()) };
             if Instant::now() > deadline {
                 let seconds = self.0.spec.ready_within.as_secs();
-                bail!(
-                    "{} is not ready after {seconds} s ({problem:#}); {}",
-                    self.name(),
-                    self.quote_log()
-                );
+                let name = self.name();
+                return Err(self
+                    .quote_log()
+                    .context(format!("{name} is not ready after {seconds} s ({problem:#})")));
             }
             sleep(Duration::from_millis(25)).await;
         }
@@ -203,13 +200,13 @@ impl Process {
         }
     }
 
-    fn quote_log(&self) -> String {
+    fn quote_log(&self) -> anyhow::Error {
         let path = self.log_path();
-        match tail(path, 2_000) {
+        anyhow::Error::msg(match tail(path, 2_000) {
             Ok(text) if text.trim().is_empty() => format!("its log {} is empty", path.display()),
             Ok(text) => format!("its log {} ends with:\n{}", path.display(), text.trim_end()),
             Err(error) => format!("its log {} cannot be read: {error}", path.display()),
-        }
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -136,7 +136,11 @@ impl WorldPorts {
             Service::Transfer => usize::from(self.services) + 200,
             Service::Chat => usize::from(self.services) + 300,
         };
-        u16::try_from(first + instance).context("A port is above 65535: choose lower ones.")
+        let Ok(port) = u16::try_from(first + instance) else {
+            let name = service.name();
+            bail!("A port of {name} is above 65535: choose a lower one.");
+        };
+        Ok(port)
     }
 }
 
@@ -449,4 +453,22 @@ fn default_binaries() -> Result<PathBuf> {
         );
     }
     Ok(folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_too_high_is_one_sentence() {
+        let ports = WorldPorts {
+            gateway: 65_535,
+            services: 17_100,
+        };
+        assert_eq!(ports.of(Service::Gateway, 0).unwrap(), 65_535);
+        assert_eq!(
+            format!("{:#}", ports.of(Service::Gateway, 1).unwrap_err()),
+            "A port of gateway is above 65535: choose a lower one."
+        );
+    }
 }

@@ -81,6 +81,28 @@ async fn a_server_that_cannot_start_says_why() {
     })
     .await
     .unwrap_err();
-    assert!(error.to_string().contains("Redis"), "{error}");
-    assert!(error.to_string().contains("in use"), "{error}");
+    let sentence = error.to_string();
+    assert_eq!(sentence, "Redis ended before it was ready (exit status: 1)");
+    let whole = format!("{error:#}");
+    assert!(whole.contains("in use"), "the log is quoted: {whole}");
+}
+
+#[tokio::test]
+async fn the_log_of_postgresql_has_no_rows_in_it() {
+    let infra = Infra::start(InfraOptions::default()).await.unwrap();
+    let url = infra.postgres_url("postgres");
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+        .await
+        .unwrap();
+    sqlx::raw_sql("CREATE TABLE people (email text CONSTRAINT people_email_unique UNIQUE)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let insert = || sqlx::query("INSERT INTO people VALUES ($1)").bind("somebody@example.com");
+    insert().execute(&mut connection).await.unwrap();
+    insert().execute(&mut connection).await.unwrap_err();
+    let log = infra.processes()[0].log_path().to_owned();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("people_email_unique"), "{log}");
+    assert!(!log.contains("somebody@example.com"), "{log}");
 }

@@ -119,6 +119,7 @@ fn open_data(options: &Options) -> Result<DataFolder> {
     if options.fresh {
         data.clear()?;
     }
+    data.demand_space()?;
     Ok(data)
 }
 

@@ -86,6 +86,8 @@ fn arguments(cluster: &Path, port: u16, durable: bool) -> Vec<String> {
         "timezone=UTC".to_owned(),
         "log_timezone=UTC".to_owned(),
         "log_min_messages=warning".to_owned(),
+        // no DETAIL lines: they quote rows, e-mail addresses among them
+        "log_error_verbosity=terse".to_owned(),
         format!("fsync={flush}"),
         format!("full_page_writes={flush}"),
         format!("synchronous_commit={flush}"),
