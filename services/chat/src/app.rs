@@ -10,7 +10,7 @@ mod subscription;
 
 pub use error::{Error, Retry};
 pub use hub::{Hub, Limits, Live};
-pub use model::{Draft, Message, NewRoom, Page, Position, Room, RoomPage, Sent, Standing, Stored};
+pub use model::{Created, Draft, Message, NewRoom, Page, Position, Room, RoomPage, Sent, Standing, Stored};
 pub use ports::{Directory, Store};
 pub use subscription::{Delivered, Subscription};
 

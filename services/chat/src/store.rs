@@ -9,7 +9,7 @@ use ::events::Relay;
 use sqlx::PgPool;
 
 use crate::{
-    app::{Draft, Message, NewRoom, Retry, Room, Standing, Store, Stored},
+    app::{Created, Draft, Message, NewRoom, Retry, Room, Standing, Store, Stored},
     domain::{direct::Pair, user::Status},
 };
 
@@ -57,15 +57,15 @@ impl Store for Postgres {
         messages::find(&self.pool, id).await.map_err(failed)
     }
 
-    async fn create_room(&self, room: &NewRoom) -> Result<(i64, bool), Retry> {
-        let created = postgres::retry(|| rooms::create(&self.pool, room))
+    async fn create_room(&self, room: &NewRoom, limit: i64) -> Result<Created, Retry> {
+        let created = postgres::retry(|| rooms::create(&self.pool, room, limit))
             .await
             .map_err(failed)?;
         self.relay.wake();
         Ok(created)
     }
 
-    async fn created_room(&self, room: &NewRoom) -> Result<Option<(i64, bool)>, Retry> {
+    async fn created_room(&self, room: &NewRoom) -> Result<Option<Created>, Retry> {
         rooms::created(&self.pool, room).await.map_err(failed)
     }
 
@@ -73,8 +73,14 @@ impl Store for Postgres {
         rooms::list(&self.pool, user, below, limit).await.map_err(failed)
     }
 
-    async fn standings(&self, user: i64, limit: i64) -> Result<Vec<Standing>, Retry> {
-        rooms::standings(&self.pool, user, limit).await.map_err(failed)
+    async fn newest_rooms(&self, user: i64, named: &[i64], limit: i64) -> Result<Vec<i64>, Retry> {
+        rooms::newest(&self.pool, user, named, limit)
+            .await
+            .map_err(failed)
+    }
+
+    async fn standings(&self, rooms: &[i64]) -> Result<Vec<Standing>, Retry> {
+        rooms::standings(&self.pool, rooms).await.map_err(failed)
     }
 
     async fn direct_room(&self, pair: Pair) -> Result<Option<i64>, Retry> {

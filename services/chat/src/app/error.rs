@@ -50,9 +50,9 @@ pub enum Error {
     /// The instance, or the user, has as many subscriptions as it may.
     #[error("too many subscriptions")]
     TooManySubscriptions,
-    /// The user is a member of more rooms than a subscription follows.
-    #[error("too many rooms")]
-    TooManyRooms,
+    /// The user has created as many rooms as one may.
+    #[error("too many rooms created")]
+    TooManyRoomsCreated,
     /// The subscriber reads too slowly.
     #[error("the subscriber is too slow")]
     SlowSubscriber,

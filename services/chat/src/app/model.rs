@@ -68,6 +68,17 @@ pub struct NewRoom {
     pub members: Vec<i64>,
 }
 
+/// What the store made of a room to create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The room is there as asked for: made now, or by the same request before.
+    Room(i64),
+    /// The request has created another room before.
+    Other,
+    /// Its creator has created as many rooms as allowed.
+    Full,
+}
+
 /// A room of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {

@@ -1,6 +1,6 @@
 use super::{
     Retry,
-    model::{Draft, Message, NewRoom, Room, Standing, Stored},
+    model::{Created, Draft, Message, NewRoom, Room, Standing, Stored},
 };
 use crate::domain::{direct::Pair, user::Status};
 
@@ -15,13 +15,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The message with an id, whoever wrote it.
     fn message(&self, id: uuid::Uuid) -> impl Future<Output = Result<Option<Message>, Retry>> + Send;
 
-    /// Creates a room and its event, and returns its number. For a request that came before, what it created: the room and
-    /// whether name and members were the same.
-    fn create_room(&self, room: &NewRoom) -> impl Future<Output = Result<(i64, bool), Retry>> + Send;
+    /// Creates a room and its event, unless its creator has created `limit` rooms. A request that came before finds what it
+    /// created.
+    fn create_room(&self, room: &NewRoom, limit: i64) -> impl Future<Output = Result<Created, Retry>> + Send;
 
     /// What a request to create a room has created before, as [`Store::create_room`]; none when it is new.
-    fn created_room(&self, room: &NewRoom)
-    -> impl Future<Output = Result<Option<(i64, bool)>, Retry>> + Send;
+    fn created_room(&self, room: &NewRoom) -> impl Future<Output = Result<Option<Created>, Retry>> + Send;
 
     /// Rooms of a user, newest first, below a number.
     fn rooms(
@@ -31,8 +30,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: i64,
     ) -> impl Future<Output = Result<Vec<Room>, Retry>> + Send;
 
-    /// Where the rooms of a user stand, at most so many.
-    fn standings(&self, user: i64, limit: i64) -> impl Future<Output = Result<Vec<Standing>, Retry>> + Send;
+    /// The newest rooms of a user, at most so many, and those of the named rooms that are the user's; each once.
+    fn newest_rooms(
+        &self,
+        user: i64,
+        named: &[i64],
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<i64>, Retry>> + Send;
+
+    /// Where these rooms stand.
+    fn standings(&self, rooms: &[i64]) -> impl Future<Output = Result<Vec<Standing>, Retry>> + Send;
 
     /// The room of two, if they ever wrote.
     fn direct_room(&self, pair: Pair) -> impl Future<Output = Result<Option<i64>, Retry>> + Send;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Chat, Directory, Draft, Error, Message, NewRoom, Retry, Sent, Store, Stored};
+use super::{Chat, Created, Directory, Draft, Error, Message, NewRoom, Retry, Sent, Store, Stored};
 use crate::domain::{
     direct::Pair,
     user::{Status, Unreachable, reachable},
@@ -12,6 +12,8 @@ use crate::domain::{
 
 /// How many users are asked for at a time.
 const ASKED_AT_ONCE: usize = 8;
+/// How many rooms a user may create: every room is in the lists of others, who do not choose to be its members.
+const MAX_CREATED: i64 = 1_000;
 
 impl<S: Store, D: Directory> Chat<S, D> {
     /// Stores a message to another user. The same again gives the first result.
@@ -48,13 +50,14 @@ impl<S: Store, D: Directory> Chat<S, D> {
         let allowed = may_send(&statuses, room.creator)
             .and_then(|()| others.try_for_each(|member| may_receive(&statuses, *member)));
         let created = match allowed {
-            Ok(()) => self.store.create_room(&room).await?,
+            Ok(()) => self.store.create_room(&room, MAX_CREATED).await?,
             // a retry of what was allowed before
             Err(refusal) => self.store.created_room(&room).await?.ok_or(refusal)?,
         };
         match created {
-            (id, true) => Ok(id),
-            (_, false) => Err(Error::RequestIdReused),
+            Created::Room(id) => Ok(id),
+            Created::Other => Err(Error::RequestIdReused),
+            Created::Full => Err(Error::TooManyRoomsCreated),
         }
     }
 

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::domain::feed::{Feed, Verdict};
 
-/// The most rooms that a subscription follows.
-const MAX_ROOMS: usize = 10_000;
+/// How many rooms a subscription follows when it begins: the newest. Anybody can make a user a member of many rooms, so more
+/// of them is no reason to refuse.
+const NEWEST_ROOMS: usize = 10_000;
 /// How many messages are read from the history at a time.
 const PAGE: i64 = 100;
 
@@ -30,6 +31,8 @@ pub struct Subscription<S> {
     user: i64,
     inbox: Inbox,
     feed: Feed,
+    /// Rooms with lower numbers are not among the newest.
+    oldest: i64,
     /// What was read from the history and not delivered yet.
     page: VecDeque<Message>,
     store: S,
@@ -37,7 +40,8 @@ pub struct Subscription<S> {
 }
 
 impl<S: Store, D: Directory> Chat<S, D> {
-    /// Subscribes to all rooms of the caller. From the return on nothing is missed. Tells where each room begins.
+    /// Subscribes to the newest rooms of the caller and to those that are named. From the return on nothing is missed. Tells
+    /// where each room begins.
     pub async fn subscribe(
         &self,
         caller: i64,
@@ -53,11 +57,14 @@ impl<S: Store, D: Directory> Chat<S, D> {
             user: caller,
             inbox,
             feed: Feed::default(),
+            oldest: i64::MIN,
             page: VecDeque::new(),
             store: self.store.clone(),
             lifecycle: self.lifecycle.clone(),
         };
-        let standings = subscription.look().await?;
+        let named: Vec<i64> = from.iter().map(|position| position.room).collect();
+        let standings = subscription.look(&named).await?;
+        subscription.oldest = oldest(&standings);
         let mut begins: HashMap<i64, (i64, i64)> = standings
             .into_iter()
             .map(|standing| (standing.room, (standing.last_seq, standing.last_seq)))
@@ -125,10 +132,14 @@ impl<S: Store> Subscription<S> {
                 Verdict::Behind => self.inbox.hub().metrics().behind(),
                 Verdict::Seen | Verdict::Foreign => {}
             },
-            Signal::Opened(room) => self.feed.follow(room, 0, 0),
+            Signal::Opened(room) if room >= self.oldest => self.feed.follow(room, 0, 0),
+            // told again, of one that is not followed
+            Signal::Opened(_) => {}
             Signal::Reset => {
-                for standing in self.look().await? {
-                    // a room that is new was opened after the subscription began: all of it is due
+                let followed: Vec<i64> = self.feed.rooms().collect();
+                for standing in self.look(&followed).await? {
+                    // a room that is new was opened after the subscription began, as only such a room can come in among the
+                    // newest: all of it is due
                     self.feed.follow(standing.room, 0, standing.last_seq);
                 }
             }
@@ -136,27 +147,15 @@ impl<S: Store> Subscription<S> {
         Ok(None)
     }
 
-    /// Follows all rooms of the user, then looks where they stand.
-    async fn look(&self) -> Result<Vec<Standing>, Error> {
+    /// Follows the newest rooms of the user and the named ones, then looks where they stand.
+    async fn look(&self, named: &[i64]) -> Result<Vec<Standing>, Error> {
         let hub = self.inbox.hub().clone();
         let _turn = hub.reader().await;
-        let limit = i64::try_from(MAX_ROOMS).unwrap_or(i64::MAX);
-        let mut rooms: Vec<i64> = self
-            .store
-            .standings(self.user, limit + 1)
-            .await?
-            .into_iter()
-            .map(|standing| standing.room)
-            .collect();
-        if rooms.len() > MAX_ROOMS {
-            return Err(Error::TooManyRooms);
-        }
-        rooms.sort_unstable();
+        let limit = i64::try_from(NEWEST_ROOMS).unwrap_or(i64::MAX);
+        let rooms = self.store.newest_rooms(self.user, named, limit).await?;
         self.inbox.follow(&rooms);
-        let mut standings = self.store.standings(self.user, limit).await?;
-        // one that came in between is not followed yet: its own signal is on the way
-        standings.retain(|standing| rooms.binary_search(&standing.room).is_ok());
-        Ok(standings)
+        // a room that came in between is not among them: its own signal is on the way
+        Ok(self.store.standings(&rooms).await?)
     }
 
     /// Reads a page of the history when some room is behind.
@@ -176,6 +175,14 @@ impl<S: Store> Subscription<S> {
         self.page = page.into();
         Ok(true)
     }
+}
+
+/// The oldest of the newest rooms, when there are more than these.
+fn oldest(standings: &[Standing]) -> i64 {
+    let mut rooms: Vec<i64> = standings.iter().map(|standing| standing.room).collect();
+    // those that are named besides are older than all of the newest
+    rooms.sort_unstable_by(|one, other| other.cmp(one));
+    rooms.get(NEWEST_ROOMS - 1).copied().unwrap_or(i64::MIN)
 }
 
 /// The database does not have what it was said to have: it has gone back. The subscriber begins anew.

@@ -69,6 +69,11 @@ impl Feed {
         }
     }
 
+    /// The rooms that are followed, in no order.
+    pub fn rooms(&self) -> impl Iterator<Item = i64> {
+        self.rooms.keys().copied()
+    }
+
     /// A message came live.
     pub fn offer(&mut self, room: i64, seq: i64) -> Verdict {
         let Some(entry) = self.rooms.get_mut(&room) else {

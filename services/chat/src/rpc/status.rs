@@ -53,10 +53,10 @@ pub fn from_error(error: Error) -> Status {
             "TOO_MANY_SUBSCRIPTIONS",
             "Too many subscriptions",
         ),
-        Error::TooManyRooms => reject(
-            Code::FailedPrecondition,
-            "TOO_MANY_ROOMS",
-            "A member of too many rooms to subscribe",
+        Error::TooManyRoomsCreated => reject(
+            Code::ResourceExhausted,
+            "TOO_MANY_ROOMS_CREATED",
+            "You have created as many rooms as a user may",
         ),
         Error::SlowSubscriber => reject(
             Code::ResourceExhausted,

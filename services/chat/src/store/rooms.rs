@@ -3,10 +3,13 @@
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::{
-    app::{NewRoom, Room, Standing},
+    app::{Created, NewRoom, Room, Standing},
     domain::direct::Pair,
     events,
 };
+
+/// The advisory locks of those who create rooms.
+const CREATORS: i32 = 1;
 
 /// The room of two, if they ever wrote.
 pub(super) async fn direct(executor: impl PgExecutor<'_>, pair: Pair) -> Result<Option<i64>, sqlx::Error> {
@@ -49,8 +52,16 @@ pub(super) async fn open_direct(transaction: &mut PgConnection, pair: Pair) -> R
 }
 
 /// Creates a room and its event; or finds what the same request has created, and whether it asked for the same.
-pub(super) async fn create(pool: &PgPool, room: &NewRoom) -> Result<(i64, bool), sqlx::Error> {
+pub(super) async fn create(pool: &PgPool, room: &NewRoom, limit: i64) -> Result<Created, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    // one creation at a time for each creator, so that none slips past the count below
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock($1, hashint8($2))",
+        CREATORS,
+        room.creator
+    )
+    .execute(&mut *transaction)
+    .await?;
     // waits for another transaction of the same request
     let created = sqlx::query_scalar!(
         "INSERT INTO rooms (name, creator_id, request_id)
@@ -63,17 +74,31 @@ pub(super) async fn create(pool: &PgPool, room: &NewRoom) -> Result<(i64, bool),
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    if let Some(id) = created {
-        join(&mut transaction, id, &room.members).await?;
-        transaction.commit().await?;
-        return Ok((id, true));
+    let Some(id) = created else {
+        transaction.rollback().await?;
+        // rooms are never removed
+        return self::created(pool, room).await?.ok_or(sqlx::Error::RowNotFound);
+    };
+    // rooms_request_unique; the new one counts
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!"
+             FROM rooms
+            WHERE creator_id = $1"#,
+        room.creator
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if count > limit {
+        transaction.rollback().await?;
+        return Ok(Created::Full);
     }
-    transaction.rollback().await?;
-    created_before(pool, room).await
+    join(&mut transaction, id, &room.members).await?;
+    transaction.commit().await?;
+    Ok(Created::Room(id))
 }
 
 /// What the request has created before.
-pub(super) async fn created(pool: &PgPool, room: &NewRoom) -> Result<Option<(i64, bool)>, sqlx::Error> {
+pub(super) async fn created(pool: &PgPool, room: &NewRoom) -> Result<Option<Created>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT id, name,
                   (SELECT array_agg(user_id ORDER BY user_id) FROM members WHERE room_id = rooms.id) AS members
@@ -87,12 +112,12 @@ pub(super) async fn created(pool: &PgPool, room: &NewRoom) -> Result<Option<(i64
     .await?;
     Ok(row.map(|row| {
         let same = row.name.as_ref() == Some(&room.name) && row.members.as_ref() == Some(&room.members);
-        (row.id, same)
+        if same {
+            Created::Room(row.id)
+        } else {
+            Created::Other
+        }
     }))
-}
-
-async fn created_before(pool: &PgPool, room: &NewRoom) -> Result<(i64, bool), sqlx::Error> {
-    created(pool, room).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
 /// Rooms of a user, newest first.
@@ -128,18 +153,40 @@ pub(super) async fn list(
     Ok(room.collect())
 }
 
-/// Where the rooms of a user stand.
-pub(super) async fn standings(pool: &PgPool, user: i64, limit: i64) -> Result<Vec<Standing>, sqlx::Error> {
+/// The newest rooms of a user, and the named ones that are the user's.
+pub(super) async fn newest(
+    pool: &PgPool,
+    user: i64,
+    named: &[i64],
+    limit: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT room_id AS "room_id!"
+             FROM members
+            WHERE user_id = $1
+              AND room_id = ANY($2)
+            UNION
+          (SELECT room_id
+             FROM members
+            WHERE user_id = $1
+            ORDER BY room_id DESC -- members_pkey, backwards
+            LIMIT $3)"#,
+        user,
+        named,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Where rooms stand.
+pub(super) async fn standings(pool: &PgPool, rooms: &[i64]) -> Result<Vec<Standing>, sqlx::Error> {
     sqlx::query_as!(
         Standing,
-        "SELECT r.id AS room, r.last_seq
-           FROM members m
-           JOIN rooms r ON r.id = m.room_id
-          WHERE m.user_id = $1
-          ORDER BY m.room_id DESC -- members_pkey, backwards
-          LIMIT $2",
-        user,
-        limit
+        "SELECT id AS room, last_seq
+           FROM rooms
+          WHERE id = ANY($1)",
+        rooms
     )
     .fetch_all(pool)
     .await
