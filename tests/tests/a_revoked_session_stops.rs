@@ -1,13 +1,22 @@
 //! A session that was ended stops within a second at every gateway, also while Redis is away, and after it came back with
-//! what it remembered.
+//! what it remembered. Its open streams end with it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rpc::error::reason;
 use serde_json::json;
-use tests::{TestWorld, User, eventually, promise, proxy::Mode, user, world::Options};
+use tests::{
+    TestWorld, User, eventually, promise,
+    proxy::Mode,
+    user,
+    world::{Options, Subscription},
+};
+use tonic::Code;
+use uuid::Uuid;
 
 const SECOND: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(15);
 
 /// An error unless the session is refused at the gateway.
 async fn refused(user: &User, gateway: &str) -> Result<()> {
@@ -47,6 +56,65 @@ fn it_stops_at_every_gateway() -> Result<()> {
             .get("/api/session")
             .await?
             .expect(200)?;
+        Ok(())
+    })
+}
+
+/// An error unless the subscription ends because its session did.
+async fn ends(subscription: Subscription, within: Duration) -> Result<()> {
+    let end = subscription.end(within).await?;
+    ensure!(
+        end.code() == Code::Unauthenticated && reason(&end).as_deref() == Some("SESSION_INVALID"),
+        "{end:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn its_streams_end() -> Result<()> {
+    promise(async {
+        let world = TestWorld::start(Options::default()).await?;
+        let (alice, bob) = (world.user("Alice", 0).await?, world.user("Bob", 0).await?);
+        let again = User::sign_in(&world.rest()?, bob.id, &bob.name, &bob.email).await?;
+        let mut first = world.subscribe(&bob, Vec::new()).await?;
+        let second = world.subscribe(&bob, Vec::new()).await?;
+        let mut other = world.subscribe(&again, Vec::new()).await?;
+        alice.write(bob.id, "before", Uuid::new_v4()).await?.expect(201)?;
+        for subscription in [&mut first, &mut other] {
+            ensure!(subscription.next(SOON).await?.content == "before");
+        }
+        bob.rest.post("/api/logout", &json!({})).await?.expect(200)?;
+        let (first, second) = tokio::join!(ends(first, SECOND), ends(second, SECOND));
+        first.and(second)?;
+        // what is sent now has no way to them; the user's other session goes on
+        alice.write(bob.id, "after", Uuid::new_v4()).await?.expect(201)?;
+        ensure!(other.next(SOON).await?.content == "after");
+        Ok(())
+    })
+}
+
+#[test]
+fn its_streams_end_while_redis_is_away() -> Result<()> {
+    promise(async {
+        let world = TestWorld::start(Options {
+            behind_proxies: true,
+            ..Options::default()
+        })
+        .await?;
+        let (alice, bob) = (world.user("Alice", 0).await?, world.user("Bob", 0).await?);
+        let ended = world.subscribe(&bob, Vec::new()).await?;
+        let mut other = world.subscribe(&alice, Vec::new()).await?;
+        world.proxies()?.redis.set(Mode::Cut);
+        bob.rest.post("/api/logout", &json!({})).await?.expect(200)?;
+        // auth is asked less often than Redis
+        ends(ended, 5 * SECOND).await?;
+        // nobody else is logged out
+        let carol = world.user("Carol", 0).await?;
+        carol
+            .write(alice.id, "hello", Uuid::new_v4())
+            .await?
+            .expect(201)?;
+        ensure!(other.next(SOON).await?.content == "hello");
         Ok(())
     })
 }

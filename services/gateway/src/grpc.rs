@@ -20,6 +20,7 @@ use crate::{
     pipeline::{Arrival, Gateway, Refused, is_streaming},
     record::{self, Protocol, Record, UNKNOWN},
     rest,
+    session::Watched,
     upstream::Call,
 };
 
@@ -89,8 +90,9 @@ async fn forward(
     };
     let attempt = attempt(gateway, arrival, method, request, timing);
     match timeout(timing.first.remaining(), attempt).await {
-        Ok(Ok(response)) => {
-            let ends = Ends::new(timing.whole, is_streaming(method).then_some(&gateway.lifecycle));
+        Ok(Ok((response, session))) => {
+            let ends =
+                Ends::new(timing.whole, is_streaming(method).then_some(&gateway.lifecycle)).with(session);
             let watch = Watch {
                 gateway: Arc::clone(gateway),
                 method,
@@ -145,8 +147,12 @@ async fn attempt(
     method: &'static Method,
     request: Request<Incoming>,
     timing: Timing,
-) -> Result<Response<Body>, Refused> {
+) -> Result<(Response<Body>, Option<Watched>), Refused> {
     let admitted = gateway.admit(arrival, method, request.headers()).await?;
+    // a stream outlasts the check that let it in
+    let session = is_streaming(method)
+        .then(|| gateway.sessions.watch(&admitted.caller))
+        .flatten();
     let call = Call {
         method,
         caller: &admitted.caller,
@@ -154,10 +160,11 @@ async fn attempt(
         timeout: timing.whole.map(Deadline::remaining),
     };
     let (parts, body) = request.into_parts();
-    Ok(gateway
+    let response = gateway
         .upstreams
         .send(&call, headers::for_upstream(&parts.headers), Body::new(body))
-        .await?)
+        .await?;
+    Ok((response, session))
 }
 
 fn refuse(status: Status, decision: Option<Decision>, record: &mut Record) -> Response<Body> {

@@ -34,7 +34,7 @@ const MAX_STREAMS: usize = 100_000;
 pub(crate) struct Gateway {
     pub routes: Routes,
     pub upstreams: Upstreams,
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     pub cookies: Cookies,
     pub limits: Arc<Limits>,
     pub health: Arc<Health>,
@@ -83,7 +83,10 @@ impl Gateway {
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let server = &config.server;
         let upstreams = Upstreams::new(&config.addresses, server.key.clone(), lifecycle);
-        let sessions = Sessions::new(cache::Cache::connect(&config.cache), upstreams.auth());
+        let sessions = Arc::new(Sessions::new(
+            cache::Cache::connect(&config.cache),
+            upstreams.auth(),
+        ));
         Ok(Self {
             routes: Routes::from_contracts()?,
             health: Arc::new(Health::new(config.reflection)?),
@@ -107,6 +110,8 @@ impl Gateway {
         let limits = Arc::clone(&self.limits);
         let owner = lifecycle.clone();
         lifecycle.spawn("rate limit sweeper", async move { limits.sweep(owner).await });
+        let sessions = Arc::clone(&self.sessions);
+        lifecycle.spawn("session watch", sessions.look_after_streams(lifecycle.clone()));
         let (health, channels, owner) = (
             Arc::clone(&self.health),
             self.upstreams.channels().to_vec(),

@@ -3,9 +3,11 @@
 
 mod cookie;
 mod flights;
+mod watch;
 
 use std::{
     fmt::Write as _,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +20,9 @@ use proto::auth::v1::{ResolveSessionRequest, Role, session_service_client::Sessi
 use rpc::{Caller, client::Stack};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tonic::Code;
+use tonic::{Code, Status};
+use watch::Registry;
+pub(crate) use watch::Watched;
 
 /// A token is 32 random bytes in base64url: 43 characters. Anything else is not looked up.
 const TOKEN_BYTES: usize = 43;
@@ -42,6 +46,8 @@ pub(crate) enum Found {
     Session {
         user_id: i64,
         operator: bool,
+        /// When it ends by itself, in Unix seconds.
+        expires_at: i64,
     },
     /// No session, or one that has ended.
     Invalid,
@@ -73,6 +79,7 @@ pub(crate) struct Sessions {
     cache: Cache,
     auth: SessionServiceClient<Stack>,
     flights: Flights<Found>,
+    streams: Arc<Registry>,
     lookups: Counter<u64>,
 }
 
@@ -106,6 +113,7 @@ impl Sessions {
             cache,
             auth: SessionServiceClient::new(auth),
             flights: Flights::default(),
+            streams: Arc::default(),
             lookups,
         }
     }
@@ -123,7 +131,9 @@ impl Sessions {
         let digest: Digest = Sha256::digest(token).into();
         let hex = hex(&digest);
         match self.find(digest, &hex).await {
-            Found::Session { user_id, operator } => Ok(Caller::User {
+            Found::Session {
+                user_id, operator, ..
+            } => Ok(Caller::User {
                 user_id,
                 operator,
                 session: Some(hex),
@@ -133,7 +143,7 @@ impl Sessions {
     }
 
     async fn find(&self, digest: Digest, hex: &str) -> Found {
-        match self.cache.get::<Cached>(&format!("session:{hex}")).await {
+        match self.cache.get::<Cached>(&cache_key(hex)).await {
             Ok(Some(cached)) => {
                 self.count("redis");
                 return cached.into_found(unix_now());
@@ -164,45 +174,45 @@ impl Cached {
             } if expires_at > now => Found::Session {
                 user_id,
                 operator: role == CachedRole::Operator,
+                expires_at,
             },
             Self::Live { .. } | Self::Ended(_) => Found::Invalid,
         }
     }
 }
 
-/// Asks auth, which also fills Redis.
-async fn ask(mut auth: SessionServiceClient<Stack>, digest: Digest) -> Found {
+/// Asks auth, which also fills Redis; says in the log when it could not tell.
+async fn ask(auth: SessionServiceClient<Stack>, digest: Digest) -> Found {
+    resolve(auth, digest).await.unwrap_or_else(|status| {
+        tracing::warn!(code = ?status.code(), detail = status.message(), "auth did not resolve a session");
+        Found::Unknown
+    })
+}
+
+async fn resolve(mut auth: SessionServiceClient<Stack>, digest: Digest) -> Result<Found, Status> {
     let request = ResolveSessionRequest {
         token_digest: digest.to_vec().into(),
     };
-    match tokio::time::timeout(RESOLVE_TIMEOUT, auth.resolve_session(request)).await {
-        Ok(Ok(response)) => {
-            let session = response.into_inner();
-            match session.role() {
-                Role::User => Found::Session {
-                    user_id: session.user_id,
-                    operator: false,
-                },
-                Role::Operator => Found::Session {
-                    user_id: session.user_id,
-                    operator: true,
-                },
-                Role::Unspecified => Found::Invalid,
-            }
-        }
-        Ok(Err(status)) if status.code() == Code::Unauthenticated => Found::Invalid,
-        Ok(Err(status)) => {
-            tracing::warn!(code = ?status.code(), detail = status.message(), "auth did not resolve a session");
-            Found::Unknown
-        }
-        Err(_) => {
-            tracing::warn!(
-                timeout_ms = RESOLVE_TIMEOUT.as_millis(),
-                "auth did not resolve a session in time"
-            );
-            Found::Unknown
-        }
-    }
+    let session = match tokio::time::timeout(RESOLVE_TIMEOUT, auth.resolve_session(request)).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) if status.code() == Code::Unauthenticated => return Ok(Found::Invalid),
+        Ok(Err(status)) => return Err(status),
+        Err(_) => return Err(rpc::error::late()),
+    };
+    let operator = match session.role() {
+        Role::User => false,
+        Role::Operator => true,
+        Role::Unspecified => return Ok(Found::Invalid),
+    };
+    Ok(Found::Session {
+        user_id: session.user_id,
+        operator,
+        expires_at: session.expires_at.map_or(i64::MAX, |end| end.seconds),
+    })
+}
+
+fn cache_key(hex: &str) -> String {
+    format!("session:{hex}")
 }
 
 fn unix_now() -> i64 {
@@ -266,7 +276,8 @@ mod tests {
             found(live, 99),
             Some(Found::Session {
                 user_id: 7,
-                operator: true
+                operator: true,
+                expires_at: 100
             })
         );
         assert_eq!(found(live, 100), Some(Found::Invalid));

@@ -17,12 +17,13 @@ use tokio::time::{Sleep, sleep_until};
 use tonic::{Code, Status, body::Body};
 
 use super::{code_number, headers};
-use crate::{pipeline::Gateway, record::Record};
+use crate::{pipeline::Gateway, record::Record, session::Watched};
 
 /// What ends an answer before its upstream does.
 pub(super) struct Ends {
     deadline: Option<Pin<Box<Sleep>>>,
     draining: Option<BoxFuture<'static, ()>>,
+    session: Option<BoxFuture<'static, ()>>,
 }
 
 impl Ends {
@@ -33,7 +34,14 @@ impl Ends {
             draining: lifecycle.cloned().map(|lifecycle| -> BoxFuture<'static, ()> {
                 Box::pin(async move { lifecycle.draining().await })
             }),
+            session: None,
         }
+    }
+
+    /// Ends with the session, too.
+    pub fn with(mut self, session: Option<Watched>) -> Self {
+        self.session = session.map(|session| -> BoxFuture<'static, ()> { Box::pin(session.ended()) });
+        self
     }
 
     pub fn at_draining(lifecycle: &Lifecycle) -> Self {
@@ -57,6 +65,18 @@ impl Ends {
                 Code::Unavailable,
                 "DRAINING",
                 "This instance is stopping; connect again",
+            ));
+        }
+        if self
+            .session
+            .as_mut()
+            .is_some_and(|session| session.as_mut().poll(cx).is_ready())
+        {
+            // it is not polled again: this is the end
+            return Poll::Ready(error::reject(
+                Code::Unauthenticated,
+                "SESSION_INVALID",
+                "Unauthorized",
             ));
         }
         Poll::Pending

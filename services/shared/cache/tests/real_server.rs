@@ -80,6 +80,20 @@ async fn a_value_of_another_shape_is_an_error_and_no_outage() {
 }
 
 #[tokio::test]
+async fn many_values_come_in_the_order_of_their_keys() {
+    let cache = connect(&server());
+    cache.put("a", &1, MINUTE).await.unwrap();
+    cache.put("b", &"text", MINUTE).await.unwrap();
+    cache.put("d", &4, MINUTE).await.unwrap();
+    let keys = ["d", "b", "c", "a"].map(str::to_owned);
+    assert_eq!(
+        cache.get_many::<i32>(&keys).await.unwrap(),
+        [Some(4), None, None, Some(1)]
+    );
+    assert!(cache.get_many::<i32>(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
