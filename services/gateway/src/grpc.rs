@@ -6,10 +6,13 @@ mod headers;
 use std::{sync::Arc, time::Duration};
 
 use body::{Ends, Proxied, Watch};
+use bytes::Bytes;
+use futures_util::stream;
 use http::{Method as Verb, Request, Response, Version};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use proto::method::{Access, Method};
-use rpc::{Deadline, context::read_timeout, error};
+use rpc::{Caller, Deadline, context::read_timeout, error};
 use tokio::time::timeout;
 use tonic::{Code, Status, body::Body};
 use tracing::Instrument as _;
@@ -21,7 +24,7 @@ use crate::{
     record::{self, Protocol, Record, UNKNOWN},
     rest,
     session::Watched,
-    upstream::Call,
+    upstream::{Call, MAX_ANSWER_BYTES},
 };
 
 /// Answers a gRPC request.
@@ -35,13 +38,7 @@ pub(crate) async fn handle(
     }
     let path = request.uri().path();
     if Health::serves(path) {
-        let response = gateway.health.call(request).await;
-        if response.headers().contains_key(Status::GRPC_STATUS) {
-            return response;
-        }
-        // a watch has no end of its own, and must not hold up the shutdown
-        return response
-            .map(|body| Body::new(Proxied::new(body, Ends::at_draining(&gateway.lifecycle), None)));
+        return serve_own(gateway, arrival, request).await;
     }
     // a method that is not for outsiders does not exist for them
     let method = proto::method::by_path(path).filter(|method| method.access != Access::Internal);
@@ -77,6 +74,25 @@ pub(crate) async fn handle(
     }
 }
 
+/// Health and reflection, which the gateway answers itself. They cost a token, and their streams have places like all others.
+async fn serve_own(gateway: &Gateway, arrival: &Arrival, request: Request<Incoming>) -> Response<Body> {
+    let decision = gateway.limits.take(&Caller::Anonymous, arrival.address, 1);
+    if !decision.allowed {
+        return decision.refusal().into_http();
+    }
+    let place = match gateway.enter_stream() {
+        Ok(place) => place,
+        Err(status) => return status.into_http(),
+    };
+    let response = gateway.health.call(request).await;
+    if response.headers().contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    // a watch has no end of its own, and must not hold up the shutdown
+    let ends = Ends::at_draining(&gateway.lifecycle);
+    response.map(|body| Body::new(Proxied::new(body, ends, None).holding(place)))
+}
+
 async fn forward(
     gateway: &Arc<Gateway>,
     arrival: &Arrival,
@@ -88,6 +104,9 @@ async fn forward(
         Ok(timing) => timing,
         Err(status) => return refuse(status, None, &mut record),
     };
+    if timing.first.remaining().is_zero() {
+        return late(gateway, arrival, method, timing, &mut record);
+    }
     let attempt = attempt(gateway, arrival, method, request, timing);
     match timeout(timing.first.remaining(), attempt).await {
         Ok(Ok((response, session))) => {
@@ -99,14 +118,15 @@ async fn forward(
                 request_id: arrival.request_id.clone(),
                 record,
             };
-            deliver(gateway, response, ends, watch)
+            let response = deliver(gateway, response, ends, watch);
+            if is_streaming(method) {
+                response
+            } else {
+                read_whole(response).await
+            }
         }
         Ok(Err(refused)) => refuse(refused.status, refused.decision, &mut record),
-        Err(_) => {
-            let status = error::late();
-            gateway.upstreams.note(method, &arrival.request_id, &status);
-            refuse(status, None, &mut record)
-        }
+        Err(_) => late(gateway, arrival, method, timing, &mut record),
     }
 }
 
@@ -115,11 +135,14 @@ async fn forward(
 struct Timing {
     first: Deadline,
     whole: Option<Deadline>,
+    /// The client wants it sooner than the gateway would: being late says nothing about the upstream.
+    hasty: bool,
 }
 
 impl Timing {
     fn of(gateway: &Gateway, method: &Method, request: &Request<Incoming>) -> Result<Self, Status> {
         let asked = read_timeout(request.headers())?;
+        let hasty = asked.is_some_and(|asked| asked < gateway.default_deadline);
         let capped = |asked: Duration| Deadline::after(asked.min(gateway.max_deadline));
         if is_streaming(method) {
             // a stream may last, and ends when the caller said so, if at all; but it has to begin
@@ -131,12 +154,14 @@ impl Timing {
             return Ok(Self {
                 first,
                 whole: asked.map(Deadline::after),
+                hasty,
             });
         }
         let whole = capped(asked.unwrap_or(gateway.default_deadline));
         Ok(Self {
             first: whole,
             whole: Some(whole),
+            hasty,
         })
     }
 }
@@ -165,6 +190,43 @@ async fn attempt(
         .send(&call, headers::for_upstream(&parts.headers), Body::new(body))
         .await?;
     Ok((response, session))
+}
+
+/// The deadline has passed. Perhaps before the call was charged, so it is charged now, to the address.
+fn late(
+    gateway: &Gateway,
+    arrival: &Arrival,
+    method: &'static Method,
+    timing: Timing,
+    record: &mut Record,
+) -> Response<Body> {
+    if let Err(refused) = gateway.charge(method, &Caller::Anonymous, arrival.address) {
+        return refuse(refused.status, refused.decision, record);
+    }
+    let status = error::late();
+    if !timing.hasty {
+        gateway.upstreams.note(method, &arrival.request_id, &status);
+    }
+    refuse(status, None, record)
+}
+
+/// Reads a unary answer to its end before the client gets it, which frees the call's place: a client that does not read would
+/// otherwise keep the call in flight, past its deadline, because a body is not polled while the client's window is closed.
+async fn read_whole(response: Response<Body>) -> Response<Body> {
+    let (parts, mut body) = response.into_parts();
+    let (mut frames, mut bytes) = (Vec::new(), 0);
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > MAX_ANSWER_BYTES {
+            return error::internal("the answer is too large").into_http();
+        }
+        frames.push(Ok::<_, Status>(frame));
+    }
+    // a status among the headers has to be the end of the stream itself
+    if frames.is_empty() {
+        return Response::from_parts(parts, Body::empty());
+    }
+    Response::from_parts(parts, Body::new(StreamBody::new(stream::iter(frames))))
 }
 
 fn refuse(status: Status, decision: Option<Decision>, record: &mut Record) -> Response<Body> {

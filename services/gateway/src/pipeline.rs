@@ -137,11 +137,19 @@ impl Gateway {
 
     /// Takes a place among the requests in flight. Streams last, and have places of their own.
     pub fn enter(&self, method: &Method) -> Result<OwnedSemaphorePermit, Status> {
-        let places = if is_streaming(method) {
+        self.place(if is_streaming(method) {
             &self.streams
         } else {
             &self.slots
-        };
+        })
+    }
+
+    /// Takes a place among the streams.
+    pub fn enter_stream(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.place(&self.streams)
+    }
+
+    fn place(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(places).try_acquire_owned().map_err(|_| {
             self.metrics.shed.add(1, &[]);
             error::overloaded()
@@ -206,7 +214,13 @@ impl Gateway {
         }
     }
 
-    fn charge(&self, method: &'static Method, caller: &Caller, address: IpAddr) -> Result<Decision, Refused> {
+    /// Takes what a method costs from the caller's bucket, or from the address's.
+    pub fn charge(
+        &self,
+        method: &'static Method,
+        caller: &Caller,
+        address: IpAddr,
+    ) -> Result<Decision, Refused> {
         let decision = self.limits.take(caller, address, method.cost);
         if decision.allowed {
             return Ok(decision);

@@ -23,6 +23,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
+use tokio_io_timeout::TimeoutStream;
 
 use crate::pipeline::Gateway;
 
@@ -33,6 +34,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest headers of a request: lines together on HTTP/1.1, a decoded list on HTTP/2.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_HEADERS: usize = 100;
+/// How long a client may leave what is sent to it unread before its connection is ended: answers wait in memory meanwhile.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams that a client may open on one connection.
 const MAX_STREAMS: u32 = 256;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
@@ -102,6 +105,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES as usize);
     builder
@@ -129,7 +133,9 @@ async fn connection(
         let gateway = Arc::clone(&gateway);
         async move { Ok::<_, Infallible>(gateway.handle(peer, request).await) }
     });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Box::pin(stream)), service));
     let mut draining = pin!(lifecycle.draining());
     // until the first bytes tell the protocol, none of its timeouts runs
     let mut first = pin!(sleep(HEADER_TIMEOUT));

@@ -23,8 +23,8 @@ use crate::{config::Addresses, rest::FRAME_HEADER_BYTES};
 
 /// The name under which the gateway signs who calls.
 const ISSUER: &str = "gateway";
-/// The largest answer that is turned into JSON: a full page of the longest messages fits.
-const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+/// The largest unary answer: a full page of the longest messages fits.
+pub(crate) const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// The channels to all services.
 pub(crate) struct Upstreams {

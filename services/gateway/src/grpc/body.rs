@@ -13,7 +13,10 @@ use http_body::{Body as HttpBody, Frame};
 use lifecycle::Lifecycle;
 use proto::method::Method;
 use rpc::{Deadline, error};
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep_until},
+};
 use tonic::{Code, Status, body::Body};
 
 use super::{code_number, headers};
@@ -112,6 +115,7 @@ pub(super) struct Proxied {
     body: Body,
     ends: Ends,
     watch: Option<Watch>,
+    place: Option<OwnedSemaphorePermit>,
     done: bool,
 }
 
@@ -121,8 +125,15 @@ impl Proxied {
             body,
             ends,
             watch,
+            place: None,
             done: false,
         }
+    }
+
+    /// Keeps a place until the answer has ended.
+    pub fn holding(mut self, place: OwnedSemaphorePermit) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// The trailers that say why the gateway ended the answer.

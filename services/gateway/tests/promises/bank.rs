@@ -103,6 +103,12 @@ impl Bank {
         call.unwrap_or_else(|| panic!("no call of {method}")).1.clone()
     }
 
+    /// How many calls of a method have come, by the end of its path.
+    pub fn calls(&self, method: &str) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().filter(|(path, _)| path.ends_with(method)).count()
+    }
+
     pub fn caller(&self, headers: &HeaderMap) -> Caller {
         self.key.verify(&headers["kontor-caller"]).unwrap()
     }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join_all};
+use proto::account::v1::{GetUserRequest, account_service_client::AccountServiceClient};
 use proto::auth::v1::{GetSessionRequest, auth_service_client::AuthServiceClient};
 use serde_json::{Value, json};
 use tonic::Code;
@@ -118,4 +119,39 @@ async fn above_the_limit_requests_are_shed_at_once() {
                 .map(|it| it.unwrap().status() == 200)
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_keeps_no_place() {
+    let world = World::with(&[("KONTOR_MAX_IN_FLIGHT", "2")]).await;
+    let closed = world.grpc_with_window(0).await;
+    // each is answered, and none of the answers can be sent
+    let stalled = (0..8).map(|_| {
+        let mut accounts = AccountServiceClient::new(closed.clone());
+        async move {
+            accounts
+                .get_user(signed_in(GetUserRequest { id: 1 }, ALICE))
+                .await
+        }
+    });
+    let others = async {
+        world
+            .eventually("calls arrive", || async { world.bank.calls("GetUser") >= 2 })
+            .await;
+        world
+            .eventually("others are served", || async {
+                let answer = world
+                    .get("/api/session")
+                    .bearer_auth(OPERATOR)
+                    .send()
+                    .await
+                    .unwrap();
+                answer.status() == 200
+            })
+            .await;
+    };
+    tokio::select! {
+        _ = join_all(stalled) => panic!("the client has no window, so no answer can be whole"),
+        () = others => {}
+    }
 }

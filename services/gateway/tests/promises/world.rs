@@ -113,6 +113,16 @@ impl World {
             .unwrap()
     }
 
+    /// A gRPC connection whose streams may receive so many bytes before they are read.
+    pub async fn grpc_with_window(&self, bytes: u32) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address))
+            .unwrap()
+            .initial_stream_window_size(bytes)
+            .connect()
+            .await
+            .unwrap()
+    }
+
     /// Begins the shutdown.
     pub fn drain(&self) {
         self.lifecycle.drain();
