@@ -4,7 +4,7 @@ use std::{error::Error, fs, path::PathBuf};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 14] = [
     "kontor/options/v1/options.proto",
     "kontor/auth/v1/auth.proto",
     "kontor/auth/v1/internal.proto",
@@ -12,6 +12,10 @@ const FILES: [&str; 10] = [
     "kontor/account/v1/internal.proto",
     "kontor/account/v1/events.proto",
     "kontor/transfer/v1/transfer.proto",
+    "kontor/transfer/v1/accounts.proto",
+    "kontor/transfer/v1/schedules.proto",
+    "kontor/transfer/v1/admin.proto",
+    "kontor/transfer/v1/events.proto",
     "kontor/transfer/v1/internal.proto",
     "kontor/chat/v1/chat.proto",
     "kontor/chat/v1/events.proto",
@@ -32,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(PathBuf::from(out).join("descriptors.binpb"), encoded)?;
     tonic_prost_build::configure()
         .bytes(".")
+        .extern_path(".google.api.HttpBody", "crate::http_body::HttpBody")
         .emit_rerun_if_changed(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

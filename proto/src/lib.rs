@@ -2,6 +2,7 @@
 //! [descriptors] with the options that the generated code cannot show.
 #![warn(missing_docs)]
 
+pub mod http_body;
 pub mod method;
 
 use std::sync::LazyLock;

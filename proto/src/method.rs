@@ -7,6 +7,9 @@ use prost_reflect::{
     prost_types::{MethodOptions, method_options::IdempotencyLevel},
 };
 
+/// The longest body of a REST call whose method does not say, in bytes.
+const DEFAULT_MAX_BODY: usize = 1024 * 1024;
+
 /// Who may call a method: `kontor.options.v1.Access`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -33,6 +36,8 @@ pub struct Method {
     pub cost: u32,
     /// The status of a successful REST call.
     pub http_success: u16,
+    /// The longest body of a REST call, in bytes.
+    pub max_body: usize,
     /// True for `NO_SIDE_EFFECTS`: a read, which may be retried and served by any region.
     pub read_only: bool,
     /// The method's descriptor.
@@ -91,6 +96,10 @@ fn read(descriptor: &MethodDescriptor) -> Option<Method> {
             Ok(status) if status >= 200 => status,
             _ => 200,
         },
+        max_body: match number(descriptor, "max_body") {
+            0 => DEFAULT_MAX_BODY,
+            bytes => usize::try_from(bytes).unwrap_or(DEFAULT_MAX_BODY),
+        },
         read_only: level == Some(IdempotencyLevel::NoSideEffects),
         descriptor: descriptor.clone(),
     })
@@ -127,6 +136,9 @@ mod tests {
         );
         let create = by_path("/kontor.account.v1.AccountService/CreateUser").unwrap();
         assert_eq!(create.http_success, 201);
+        assert_eq!(create.max_body, 1 << 20);
+        let batch = by_path("/kontor.transfer.v1.TransferService/CreateTransfers").unwrap();
+        assert_eq!(batch.max_body, 8 << 20);
         let open = by_path("/kontor.transfer.v1.LedgerService/OpenAccount").unwrap();
         assert_eq!(open.access, Access::Internal);
     }

@@ -1,15 +1,19 @@
 //! The gRPC doors: the public one of a gateway, and those of the services behind it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
+use hyper_util::rt::TokioIo;
 use rpc::caller::{self, Caller, Key};
+use tls::Mutual;
+use tokio::net::TcpStream;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Channel, Endpoint, Uri},
 };
+use tower::service_fn;
 
 /// A client's transport with its credentials.
 pub type Door = InterceptedService<Channel, Credentials>;
@@ -50,6 +54,28 @@ pub fn door(address: &str, credentials: Credentials) -> Result<Door> {
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true);
     Ok(InterceptedService::new(endpoint.connect_lazy(), credentials))
+}
+
+/// A door at one instance of a service that talks by TLS.
+pub fn door_by_tls(
+    address: SocketAddr,
+    service: &'static str,
+    tls: &Mutual,
+    credentials: Credentials,
+) -> Result<Door> {
+    let tls = tls.clone();
+    let connect = service_fn(move |_: Uri| {
+        let tls = tls.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            tls.connect(service, stream).await.map(TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{service}"))?;
+    Ok(InterceptedService::new(
+        endpoint.connect_with_connector_lazy(connect),
+        credentials,
+    ))
 }
 
 /// Credentials of a caller, signed as the gateway does it.

@@ -14,6 +14,14 @@ pub fn promise<F>(body: F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
+    promise_within(LIMIT, body)
+}
+
+/// Runs a promise that may take longer.
+pub fn promise_within<F>(limit: Duration, body: F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
     // libtest shows it when the test fails
     random::announce();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -21,8 +29,8 @@ where
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, body).await });
+    let outcome = runtime.block_on(async { tokio::time::timeout(limit, body).await });
     // what is left of it must not keep the test from ending
     runtime.shutdown_timeout(Duration::from_secs(5));
-    outcome.with_context(|| format!("still not done after {} s", LIMIT.as_secs()))?
+    outcome.with_context(|| format!("still not done after {} s", limit.as_secs()))?
 }

@@ -16,6 +16,10 @@ use tokio::{
 /// Connections at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 512;
 
+/// How long the server keeps a connection that was lost silently: about as long as keep-alive probes take to tell it. A client
+/// has none, and what it waits for would come after a quarter of an hour at the earliest.
+const LOST_FOR: Duration = Duration::from_secs(30);
+
 /// What the proxy does with connections, open ones included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -35,6 +39,8 @@ pub enum Mode {
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    /// How often the open connections were lost.
+    lost: watch::Sender<u64>,
     _tasks: JoinSet<()>,
 }
 
@@ -46,11 +52,13 @@ impl Proxy {
             .context("the proxy finds no free port")?;
         let address = listener.local_addr()?;
         let (mode, seen) = watch::channel(Mode::Pass);
+        let (lost, losses) = watch::channel(0);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream.to_owned(), seen));
+        tasks.spawn(accept(listener, upstream.to_owned(), seen, losses));
         Ok(Self {
             address,
             mode,
+            lost,
             _tasks: tasks,
         })
     }
@@ -64,9 +72,20 @@ impl Proxy {
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
+
+    /// Loses the open connections: nothing more comes through, and neither side is told. New ones are not concerned. So it
+    /// is when a machine has lost its power, or a firewall its memory.
+    pub fn lose_connections(&self) {
+        self.lost.send_modify(|lost| *lost += 1);
+    }
 }
 
-async fn accept(listener: TcpListener, upstream: String, mode: watch::Receiver<Mode>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: String,
+    mode: watch::Receiver<Mode>,
+    losses: watch::Receiver<u64>,
+) {
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -77,28 +96,53 @@ async fn accept(listener: TcpListener, upstream: String, mode: watch::Receiver<M
             return;
         };
         while connections.try_join_next().is_some() {}
-        let (upstream, mode) = (upstream.clone(), mode.clone());
+        let (upstream, mode, losses) = (upstream.clone(), mode.clone(), losses.clone());
         connections.spawn(async move {
             // an end, in whatever way, is what a proxy is here to cause
-            let _ = forward(client, &upstream, mode).await;
+            let _ = forward(client, &upstream, mode, losses).await;
             drop(permit);
         });
     }
 }
 
-async fn forward(client: TcpStream, upstream: &str, mut mode: watch::Receiver<Mode>) -> io::Result<()> {
+async fn forward(
+    client: TcpStream,
+    upstream: &str,
+    mut mode: watch::Receiver<Mode>,
+    mut losses: watch::Receiver<u64>,
+) -> io::Result<()> {
+    let born = *losses.borrow();
     if *mode.borrow() == Mode::Cut {
         return Ok(());
     }
     let server = TcpStream::connect(upstream).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (client_read, client_write) = client.into_split();
-    let (server_read, server_write) = server.into_split();
-    let there = pump(client_read, server_write, mode.clone(), Direction::ToServer);
-    let back = pump(server_read, client_write, mode.clone(), Direction::ToClient);
+    let (mut client_read, mut client_write) = client.into_split();
+    let (mut server_read, mut server_write) = server.into_split();
+    let there = pump(
+        &mut client_read,
+        &mut server_write,
+        mode.clone(),
+        Direction::ToServer,
+    );
+    let back = pump(
+        &mut server_read,
+        &mut client_write,
+        mode.clone(),
+        Direction::ToClient,
+    );
     tokio::select! {
-        (there, back) = async { tokio::join!(there, back) } => there.and(back),
+        (there, back) = async { tokio::join!(there, back) } => return there.and(back),
+        _ = mode.wait_for(|mode| *mode == Mode::Cut) => return Ok(()),
+        _ = losses.wait_for(|losses| *losses != born) => {}
+    }
+    // the sockets stay open, and what comes is lost: the server's for a while, the client's for as long as it likes
+    tokio::time::sleep(LOST_FOR).await;
+    drop((server_read, server_write));
+    let mut nobody = tokio::io::sink();
+    tokio::select! {
+        swallowed = tokio::io::copy(&mut client_read, &mut nobody) => swallowed.map(drop),
         _ = mode.wait_for(|mode| *mode == Mode::Cut) => Ok(()),
     }
 }
@@ -110,8 +154,8 @@ enum Direction {
 }
 
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
     direction: Direction,
 ) -> io::Result<()> {
@@ -180,6 +224,24 @@ mod tests {
 
         proxy.set(Mode::Cut);
         assert_eq!(stream.read(&mut answer).await.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn it_loses_connections_and_tells_nobody() {
+        let (upstream, _tasks) = echo().await;
+        let proxy = Proxy::start(&upstream.to_string()).await.unwrap();
+        let mut answer = [0; 4];
+        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+        old.write_all(b"ping").await.unwrap();
+        old.read_exact(&mut answer).await.unwrap();
+        proxy.lose_connections();
+        old.write_all(b"pong").await.unwrap();
+        let silent = tokio::time::timeout(Duration::from_millis(50), old.read_exact(&mut answer)).await;
+        assert!(silent.is_err());
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        new.write_all(b"ping").await.unwrap();
+        new.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"ping");
     }
 
     #[tokio::test]

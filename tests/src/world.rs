@@ -17,22 +17,36 @@ use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::{
+    certificates::Certificates,
     eventually::{eventually, same},
-    grpc::{Credentials, Door, door, signed},
+    grpc::{Credentials, Door, door, door_by_tls, signed},
     proxy::Proxy,
     rest::Rest,
+    schema,
     user::User,
 };
 
 /// How a test's world differs from one instance of each service.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one difference, and has a name of its own"
+)]
 pub struct Options {
     /// Instances of each service; 0 means 1.
     pub replicas: usize,
+    /// The services that are started; none means all.
+    pub services: Vec<Service>,
     /// A [`Proxy`] stands before PostgreSQL and one before Redis.
     pub behind_proxies: bool,
+    /// Between PostgreSQL and the instances of each number stands a [`Proxy`] of their own.
+    pub proxy_each: bool,
     /// The test has servers of its own, and may kill them.
     pub own_servers: bool,
+    /// The services talk to each other by TLS.
+    pub tls: bool,
+    /// Its databases are those of the release before.
+    pub older_schema: bool,
     /// Where traces and metrics go.
     pub otlp_endpoint: Option<String>,
     /// More settings: for a service, or for all.
@@ -53,14 +67,18 @@ pub struct TestWorld {
     /// The servers themselves, not through a proxy.
     infra: Arc<Infra>,
     proxies: Option<Proxies>,
+    /// One for the instances of each number.
+    proxies_of: Vec<Proxy>,
     gateways: Vec<String>,
     key: Key,
+    certificates: Option<Certificates>,
 }
 
 impl TestWorld {
     /// Starts it and waits until every service is ready.
     pub async fn start(options: Options) -> Result<Self> {
-        let infra = Arc::new(servers(options.own_servers).await?);
+        // on the heap: what starts servers is large, and would be a part of every test
+        let infra = Arc::new(Box::pin(servers(options.own_servers)).await?);
         let mut seen = Arc::clone(&infra);
         let mut proxies = None;
         if options.behind_proxies {
@@ -76,7 +94,22 @@ impl TestWorld {
             }));
             proxies = Some(before);
         }
-        let world = World::start(seen, world_options(&options)).await?;
+        let mut world_options = world_options(&options);
+        let mut proxies_of = Vec::new();
+        if options.proxy_each {
+            for _ in 0..world_options.replicas {
+                proxies_of.push(Proxy::start(&infra.addresses().postgres).await?);
+            }
+            world_options.postgres = proxies_of.iter().map(Proxy::address).collect();
+        }
+        let certificates = options.tls.then(Certificates::new).transpose()?;
+        if let Some(certificates) = &certificates {
+            world_options.settings.extend(certificates.issue());
+        }
+        if options.older_schema {
+            schema::of_the_release_before(&infra, &world_options.namespace).await?;
+        }
+        let world = Box::pin(World::start(seen, world_options)).await?;
         let key = Key::new(&world.caller_secret().to_owned().into())?;
         let gateways = world
             .addresses(Service::Gateway)
@@ -87,8 +120,10 @@ impl TestWorld {
             world,
             infra,
             proxies,
+            proxies_of,
             gateways,
             key,
+            certificates,
         })
     }
 
@@ -129,9 +164,21 @@ impl TestWorld {
             .context("the world was not started with `behind_proxies`")
     }
 
+    /// The proxies of a world with one before PostgreSQL for the instances of each number.
+    pub fn proxies_of(&self) -> &[Proxy] {
+        &self.proxies_of
+    }
+
     /// The key that signs caller contexts.
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// The certificates of a world that was started with `tls`.
+    pub fn certificates(&self) -> Result<&Certificates> {
+        self.certificates
+            .as_ref()
+            .context("the world was not started with `tls`")
     }
 
     /// A gRPC door of the first gateway.
@@ -141,10 +188,11 @@ impl TestWorld {
 
     /// A gRPC door of one instance, past the gateway, in the name of `caller`.
     pub fn inner_door(&self, service: Service, index: usize, caller: &Caller) -> Result<Door> {
-        door(
-            &self.world.address(service, index)?.to_string(),
-            signed(&self.key, caller)?,
-        )
+        let (address, credentials) = (self.world.address(service, index)?, signed(&self.key, caller)?);
+        match &self.certificates {
+            None => door(&address.to_string(), credentials),
+            Some(certificates) => door_by_tls(address, service.name(), &certificates.own()?, credentials),
+        }
     }
 
     /// A service's database.
@@ -181,6 +229,7 @@ impl TestWorld {
             amount,
             currency: String::new(),
             transfer_id,
+            ..Default::default()
         };
         ledger.deposit(deposit).await.context("deposit")?;
         Ok(())
@@ -224,7 +273,7 @@ impl TestWorld {
     pub async fn eventually_posted(&self, transfers: i64) -> Result<()> {
         let ledger = self.database(Service::Transfer).await?;
         eventually("transfers are posted", Duration::from_mins(2), async || {
-            let posted: i64 = sqlx::query_scalar("SELECT count(*) FROM transfers")
+            let posted: i64 = sqlx::query_scalar("SELECT count(*) FROM journal")
                 .fetch_one(&ledger)
                 .await?;
             ensure!(posted >= transfers, "{posted} of {transfers}");
@@ -241,6 +290,10 @@ fn world_options(options: &Options) -> WorldOptions {
         .map(|(service, name, value)| (*service, (*name).to_owned(), value.clone()));
     WorldOptions {
         logs: logs(),
+        services: match options.services.as_slice() {
+            [] => Service::ALL.to_vec(),
+            some => some.to_vec(),
+        },
         replicas: options.replicas.max(1),
         otlp_endpoint: options.otlp_endpoint.clone(),
         settings: settings.collect(),

@@ -124,7 +124,7 @@ fn a_killed_instance_posts_nothing_twice() -> Result<()> {
         world.balances(&[(&alice, 0), (&bob, total)]).await?;
         // the deposit is the one other transfer
         let ledger = world.database(Service::Transfer).await?;
-        let transfers: i64 = sqlx::query_scalar("SELECT count(*) FROM transfers")
+        let transfers: i64 = sqlx::query_scalar("SELECT count(*) FROM journal")
             .fetch_one(&ledger)
             .await?;
         ensure!(transfers == total + 1, "{transfers} transfers for {total} ids");

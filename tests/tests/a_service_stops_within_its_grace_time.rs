@@ -73,13 +73,44 @@ fn a_stopping_chat_tells_its_subscribers() -> Result<()> {
     })
 }
 
-/// A request that waits for a table, the service whose table it is, and the service that stops meanwhile.
-const WAITS: [(Service, Service, &str); 5] = [
-    (Service::Gateway, Service::Transfer, "accounts"),
-    (Service::Transfer, Service::Transfer, "accounts"),
-    (Service::Account, Service::Account, "users"),
-    (Service::Auth, Service::Auth, "sessions"),
-    (Service::Chat, Service::Chat, "messages"),
+/// Requests that wait for a table.
+struct Wait {
+    /// The service that stops meanwhile.
+    service: Service,
+    /// The service whose table it is.
+    owner: Service,
+    table: &'static str,
+    /// The statements that wait, and how many: the ledger commits for many requests at once.
+    statements: &'static str,
+    requests: usize,
+}
+
+const fn ledger(service: Service) -> Wait {
+    Wait {
+        service,
+        owner: Service::Transfer,
+        table: "accounts",
+        statements: "%FOR NO KEY UPDATE%",
+        requests: 1,
+    }
+}
+
+const fn own(service: Service, table: &'static str) -> Wait {
+    Wait {
+        service,
+        owner: service,
+        table,
+        statements: "%",
+        requests: 4,
+    }
+}
+
+const WAITS: [Wait; 5] = [
+    ledger(Service::Gateway),
+    ledger(Service::Transfer),
+    own(Service::Account, "users"),
+    own(Service::Auth, "sessions"),
+    own(Service::Chat, "messages"),
 ];
 
 #[test]
@@ -89,7 +120,13 @@ fn requests_in_flight_are_answered() -> Result<()> {
         let (alice, bob) = (world.user("Alice", 100).await?, world.user("Bob", 0).await?);
         // the room exists, so that the locked table is the only thing to wait for
         one_of_each(&alice, &bob).await?;
-        for (service, owner, table) in WAITS {
+        for wait in &WAITS {
+            let Wait {
+                service,
+                owner,
+                table,
+                ..
+            } = *wait;
             let database = world.database(owner).await?;
             let mut lock = database.begin().await?;
             sqlx::query(sqlx::AssertSqlSafe(format!(
@@ -98,9 +135,10 @@ fn requests_in_flight_are_answered() -> Result<()> {
             .execute(&mut *lock)
             .await?;
             let process = world.instance(service, 0)?;
-            let requests = try_join_all((0..4).map(async |_| request_of(owner, &alice, &bob).await));
+            let requests =
+                try_join_all((0..wait.requests).map(async |_| request_of(owner, &alice, &bob).await));
             let stop = async {
-                eventually_waiting(&database, 4).await?;
+                eventually_waiting(&database, wait).await?;
                 let (took, ()) = tokio::try_join!(stops(process), async {
                     eventually("the service drains", GRACE, async || is_draining(&world, service)).await?;
                     Ok(lock.commit().await?)
@@ -108,7 +146,7 @@ fn requests_in_flight_are_answered() -> Result<()> {
                 anyhow::Ok(took)
             };
             let (answers, took) = tokio::try_join!(requests, stop).with_context(|| format!("{service:?}"))?;
-            ensure!(answers.len() == 4 && took < GRACE + REST, "{took:?}");
+            ensure!(answers.len() == wait.requests && took < GRACE + REST, "{took:?}");
             process.restart().await?;
             eventually("it answers again", Duration::from_mins(1), async || {
                 one_of_each(&alice, &bob).await
@@ -141,15 +179,18 @@ async fn request_of(owner: Service, alice: &User, bob: &User) -> Result<()> {
 }
 
 /// Waits until so many statements wait for a lock.
-async fn eventually_waiting(ledger: &PgPool, statements: i64) -> Result<()> {
+async fn eventually_waiting(database: &PgPool, wait: &Wait) -> Result<()> {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                           WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1";
     eventually(
-        "requests wait for the accounts",
+        "requests wait for the table",
         Duration::from_secs(20),
         async || {
-            let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(ledger).await?;
-            ensure!(waiting >= statements, "{waiting} wait");
+            let waiting: i64 = sqlx::query_scalar(WAITING)
+                .bind(wait.statements)
+                .fetch_one(database)
+                .await?;
+            ensure!(usize::try_from(waiting)? >= wait.requests, "{waiting} wait");
             Ok(())
         },
     )

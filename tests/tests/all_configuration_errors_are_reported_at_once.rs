@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tests::world::program;
+use tls::testing::Authority;
 
 const SECRET: &str = "too-short-a-secret";
 const PROGRAMS: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat"];
@@ -108,6 +109,10 @@ fn a_printed_configuration_shows_no_secret() -> Result<()> {
     let settings = BTreeMap::from([
         ("KONTOR_CALLER_SECRET", secret),
         (
+            "KONTOR_LEDGER_KEY",
+            "hidden-word, and long enough to sign with it",
+        ),
+        (
             "KONTOR_DATABASE_URL",
             "postgres://someone:hidden-word@127.0.0.1/x",
         ),
@@ -143,6 +148,84 @@ fn a_printed_configuration_shows_no_secret() -> Result<()> {
             !everything.contains(secret) && !everything.contains("hidden-word"),
             "{name}:\n{everything}"
         );
+    }
+    Ok(())
+}
+
+/// Settings of which none is wrong.
+fn good(caller_secret: &str) -> BTreeMap<&'static str, String> {
+    [
+        ("KONTOR_CALLER_SECRET", caller_secret),
+        ("KONTOR_LEDGER_KEY", "long enough to sign the journal with it"),
+        ("KONTOR_DATABASE_URL", "postgres://nobody@127.0.0.1:1/x"),
+        ("KONTOR_REDIS_URL", "redis://127.0.0.1:1"),
+        ("KONTOR_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("KONTOR_AUTH_ADDRESSES", "127.0.0.1:1"),
+        ("KONTOR_ACCOUNT_ADDRESSES", "127.0.0.1:1"),
+        ("KONTOR_TRANSFER_ADDRESSES", "127.0.0.1:1"),
+        ("KONTOR_CHAT_ADDRESSES", "127.0.0.1:1"),
+        ("KONTOR_LISTEN", "127.0.0.1:0"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
+#[test]
+fn one_mistake_is_one_line() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new();
+    let (one, other) = (authority.issue("auth"), authority.issue("auth"));
+    let tls = one.write(folder.path(), &authority.certificate);
+    std::fs::write(folder.path().join("tls.key"), &other.key)?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let mistakes: [(&str, Vec<(&str, String)>); 5] = [
+        (
+            "KONTOR_CALLER_SECRET_FILE: cannot read /nowhere/secret",
+            vec![
+                ("KONTOR_CALLER_SECRET", String::new()),
+                ("KONTOR_CALLER_SECRET_FILE", "/nowhere/secret".to_owned()),
+            ],
+        ),
+        (
+            "TOKIO_WORKER_THREADS: invalid digit",
+            vec![("TOKIO_WORKER_THREADS", "many".to_owned())],
+        ),
+        (
+            "KONTOR_HEALTH_LISTEN: invalid socket address",
+            vec![("KONTOR_HEALTH_LISTEN", "7001".to_owned())],
+        ),
+        (
+            "KONTOR_TLS_CA_FILE: is required where KONTOR_TLS_CERT_FILE is set",
+            vec![
+                ("KONTOR_TLS_CERT_FILE", path("tls.crt")),
+                ("KONTOR_TLS_KEY_FILE", path("tls.key")),
+            ],
+        ),
+        (
+            "KONTOR_TLS_KEY_FILE: ",
+            tls.iter()
+                .map(|(name, value)| (name.as_str(), value.clone()))
+                .collect(),
+        ),
+    ];
+    for name in PROGRAMS {
+        for (told, mistake) in &mistakes {
+            let mut settings = good("0123456789abcdef0123456789abcdef");
+            settings.extend(mistake.iter().cloned());
+            let settings = settings
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let outcome = run(name, None, &settings)?;
+            let lines: Vec<&str> = outcome.errors.lines().collect();
+            ensure!(
+                outcome.code == Some(1) && matches!(lines[..], [line] if line.starts_with(told)),
+                "{name} ended with {:?}: {}{}",
+                outcome.code,
+                outcome.printed,
+                outcome.errors
+            );
+        }
     }
     Ok(())
 }

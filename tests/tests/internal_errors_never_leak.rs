@@ -88,6 +88,7 @@ async fn grpc_answers(
         amount: 1,
         currency: String::new(),
         transfer_id: Uuid::new_v4().to_string(),
+        ..Default::default()
     };
     let message = SendDirectMessageRequest {
         receiver_id: bob.id,

@@ -183,6 +183,7 @@ fn a_forged_caller_is_not_believed() -> Result<()> {
             amount: 1,
             currency: String::new(),
             transfer_id: Uuid::new_v4().to_string(),
+            ..Default::default()
         };
         let refused = TransferServiceClient::new(forged)
             .deposit(deposit)
@@ -219,6 +220,7 @@ fn a_service_believes_only_signed_callers() -> Result<()> {
             amount: 1,
             currency: String::new(),
             transfer_id: Uuid::new_v4().to_string(),
+            ..Default::default()
         };
         for credentials in [
             Credentials::None,

@@ -34,7 +34,7 @@ fn refused(what: &str, answer: &Answer, status: u16, reason: &str) -> Result<()>
 async fn state(world: &TestWorld) -> Result<Vec<i64>> {
     let mut counts = Vec::new();
     for (service, query) in [
-        (Service::Transfer, "SELECT count(*) FROM transfers"),
+        (Service::Transfer, "SELECT count(*) FROM journal"),
         (
             Service::Transfer,
             "SELECT coalesce(sum(abs(posted)), 0)::bigint FROM accounts",

@@ -127,6 +127,7 @@ pub async fn deposit(world: &World, user_id: i64, amount: i64, transfer_id: Uuid
             amount,
             currency: String::new(),
             transfer_id: transfer_id.to_string(),
+            ..Default::default()
         });
         request.set_timeout(DEADLINE);
         let signed = key.sign("local", &operator)?;

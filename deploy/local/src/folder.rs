@@ -20,8 +20,9 @@ use crate::process::Owner;
 /// The lock, and the mark of a data folder: without it, a folder with anything in it is somebody else's.
 const LOCK: &str = "kontor.lock";
 /// Everything that kontor puts into a data folder besides the lock. `--fresh` removes these names and no others.
-const CONTENT: [&str; 7] = [
+const CONTENT: [&str; 8] = [
     "caller-secret",
+    "ledger-key",
     "demo-loaded",
     "kafka",
     "logs",

@@ -155,7 +155,7 @@ impl Infra {
 
     /// The URL of a database.
     pub fn postgres_url(&self, database: &str) -> String {
-        format!("postgres://postgres@{}/{database}", self.addresses.postgres)
+        postgres_url(&self.addresses.postgres, database)
     }
 
     /// The URL of the Redis.
@@ -220,6 +220,11 @@ impl Infra {
         }
         Ok(())
     }
+}
+
+/// The URL of a database of the PostgreSQL at an address.
+pub(crate) fn postgres_url(address: &str, database: &str) -> String {
+    format!("postgres://postgres@{address}/{database}")
 }
 
 async fn up(process: Process, port: u16, progress: &Progress) -> Result<Process> {

@@ -151,6 +151,39 @@ impl Process {
         self.gone(Duration::from_secs(10)).await
     }
 
+    /// Kills the child and the processes that it has started (`kill -9`), and waits until it is gone: what it had in memory
+    /// is lost at one blow. A child killed alone may leave some that go on for a moment.
+    pub async fn kill_family(&self) -> Result<ExitStatus> {
+        let offspring = self.offspring()?;
+        self.send(Signal::SIGKILL)?;
+        for pid in offspring {
+            // it may have ended by itself meanwhile, which is as good
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        self.gone(Duration::from_secs(10)).await
+    }
+
+    /// The processes that the child has started and that still run.
+    fn offspring(&self) -> Result<Vec<Pid>> {
+        let Some(pid) = self.pid() else {
+            bail!("{} does not run", self.name())
+        };
+        let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .with_context(|| format!("cannot read what {} has started", self.name()))?;
+        let pids = list.split_whitespace().map(|pid| Ok(Pid::from_raw(pid.parse()?)));
+        pids.collect()
+    }
+
+    /// Kills one of the processes that the child has started (`kill -9`): that of a place in their list, taken round.
+    pub fn kill_one_of_family(&self, place: usize) -> Result<()> {
+        let offspring = self.offspring()?;
+        let pid = offspring.get(place % offspring.len().max(1));
+        let pid = pid.with_context(|| format!("{} has started nothing", self.name()))?;
+        // it may have ended by itself meanwhile, which is as good
+        let _ = kill(*pid, Signal::SIGKILL);
+        Ok(())
+    }
+
     /// Asks the child to end, and returns how it ended. One that outlives `within` is killed, which is an error.
     pub async fn stop(&self, within: Duration) -> Result<ExitStatus> {
         self.send(self.0.spec.stop)?;

@@ -26,7 +26,9 @@ use crate::{
 /// Longer than the services' own grace time, so that a clean exit is theirs.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// The topics of kontor, without a prefix.
-const TOPICS: [&str; 2] = ["account.users", "chat.messages"];
+const TOPICS: [&str; 3] = ["account.users", "transfer.events", "chat.messages"];
+/// The file with the key that the journal is signed with, beside that of the caller secret.
+const LEDGER_KEY: &str = "ledger-key";
 
 /// A service of kontor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,8 +75,12 @@ impl Service {
 /// How a world is started. The default is one instance of each service in a namespace of its own, on free ports.
 #[derive(Clone, Debug)]
 pub struct WorldOptions {
+    /// The services that are started; most need the others.
+    pub services: Vec<Service>,
     /// Instances of each service.
     pub replicas: usize,
+    /// Where the instances of each number find PostgreSQL, as `host:port`, when that is not the [`Infra`]'s own address.
+    pub postgres: Vec<String>,
     /// Separates worlds on one [`Infra`]: before the names of databases, topics and Redis keys. Small letters and digits;
     /// empty for none.
     pub namespace: String,
@@ -101,7 +107,9 @@ pub struct WorldOptions {
 impl Default for WorldOptions {
     fn default() -> Self {
         Self {
+            services: Service::ALL.to_vec(),
             replicas: 1,
+            postgres: Vec::new(),
             namespace: format!("t{:08x}", rand::random::<u32>()),
             binaries: None,
             ports: None,
@@ -171,7 +179,7 @@ impl World {
         let since = Instant::now();
         let progress = options.progress.clone();
         let world = Self::prepare(infra, &options)?;
-        tokio::try_join!(world.create_databases(), world.create_topics())?;
+        tokio::try_join!(world.create_databases(&options.services), world.create_topics())?;
         progress.done("databases and topics", since);
         try_join_all(world.instances.iter().map(|instance| async {
             let since = Instant::now();
@@ -211,6 +219,7 @@ impl World {
             .clone()
             .unwrap_or_else(|| logs.join("caller-secret"));
         write_secret(&secret_file)?;
+        write_secret(&secret_file.with_file_name(LEDGER_KEY))?;
         let caller_secret = std::fs::read_to_string(&secret_file)?.trim().to_owned();
         let mut world = Self {
             instances: Vec::new(),
@@ -221,7 +230,7 @@ impl World {
             _temporary: temporary,
         };
         let mut addresses = Vec::new();
-        for service in Service::ALL {
+        for service in options.services.iter().copied() {
             for index in 0..options.replicas {
                 let port = options
                     .ports
@@ -229,10 +238,13 @@ impl World {
                 addresses.push((service, index, SocketAddr::from(([127, 0, 0, 1], port))));
             }
         }
-        let binaries = options.binaries.clone().map_or_else(default_binaries, Ok)?;
-        for (service, index, address) in &addresses {
-            let environment = environment::of(&world, options, &secret_file, *service, *address, &addresses);
-            let process = world.process(options, &binaries, (*service, *index, *address), environment);
+        let binaries = match &options.binaries {
+            Some(folder) => folder.clone(),
+            None => default_binaries(&options.services)?,
+        };
+        for placed @ (service, index, address) in &addresses {
+            let environment = environment::of(&world, options, &secret_file, *placed, &addresses)?;
+            let process = world.process(options, &binaries, *placed, environment);
             world.instances.push(Instance {
                 service: *service,
                 index: *index,
@@ -255,6 +267,12 @@ impl World {
         } else {
             format!("{}-{index}", service.name())
         };
+        let health = environment.iter().find(|(name, _)| name == environment::HEALTH);
+        let probe = match (service, health) {
+            (_, Some((_, port))) => Probe::Grpc(port.clone()),
+            (Service::Gateway, None) => Probe::Http(address.to_string()),
+            (_, None) => Probe::Grpc(address.to_string()),
+        };
         Process::new(Spec {
             log: self.logs.join(format!("{name}.log")),
             name,
@@ -262,19 +280,16 @@ impl World {
             arguments: Vec::new(),
             environment,
             owner: None,
-            probe: match service {
-                Service::Gateway => Probe::Http(address.to_string()),
-                _ => Probe::Grpc(address.to_string()),
-            },
+            probe,
             ready_within: options.ready_within,
             stop: Signal::SIGTERM,
             abandon: Signal::SIGKILL,
         })
     }
 
-    async fn create_databases(&self) -> Result<()> {
-        for service in Service::ALL.into_iter().filter(|service| service.has_database()) {
-            self.infra.create_database(&self.database(service)).await?;
+    async fn create_databases(&self, services: &[Service]) -> Result<()> {
+        for service in services.iter().filter(|service| service.has_database()) {
+            self.infra.create_database(&self.database(*service)).await?;
         }
         Ok(())
     }
@@ -436,7 +451,7 @@ fn prefix(namespace: &str, separator: char) -> String {
 }
 
 /// Cargo puts programs into the folder of the profile, and tests into `deps` below it.
-fn default_binaries() -> Result<PathBuf> {
+fn default_binaries(services: &[Service]) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("this program has no folder")?;
     let folder = if folder.ends_with("deps") {
@@ -444,7 +459,7 @@ fn default_binaries() -> Result<PathBuf> {
     } else {
         folder
     };
-    for service in Service::ALL {
+    for service in services {
         let program = folder.join(service.name());
         ensure!(
             program.exists(),

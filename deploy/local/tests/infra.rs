@@ -14,6 +14,26 @@ async fn servers_start_come_back_after_a_kill_and_end_with_their_owner() {
     infra.create_topics(&topics).await.unwrap();
     infra.create_topics(&topics).await.unwrap();
 
+    // a commit that was acknowledged survives: with nothing flushed to disk it is the system that has it
+    let url = infra.postgres_url("promise");
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+        .await
+        .unwrap();
+    sqlx::raw_sql("CREATE TABLE kept AS SELECT 1 AS number")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    infra.postgres().unwrap().kill_family().await.unwrap();
+    infra.postgres().unwrap().restart().await.unwrap();
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+        .await
+        .unwrap();
+    let kept: i32 = sqlx::query_scalar("SELECT number FROM kept")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, 1);
+
     for server in infra.processes() {
         server.kill().await.unwrap();
         assert_eq!(server.pid(), None);

@@ -1,12 +1,12 @@
 //! The services that the saga calls: auth for the credential, transfer for the money.
 
+use channel::Stack;
 use proto::{
     auth::v1::{
         CreateCredentialRequest, GetCredentialRequest, credential_service_client::CredentialServiceClient,
     },
     transfer::v1::{GetUserBalanceRequest, OpenAccountRequest, ledger_service_client::LedgerServiceClient},
 };
-use rpc::client::Stack;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Code, Status};
 

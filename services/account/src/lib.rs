@@ -14,10 +14,8 @@ pub mod store;
 use std::{error::Error, sync::Arc};
 
 use ::events::Relay;
-use ::rpc::{
-    client::{Channel, Stack},
-    server::{Routes, serve},
-};
+use ::rpc::server::{Routes, serve};
+use channel::{Channel, Stack};
 pub use config::Config;
 use lifecycle::{Failure, Lifecycle};
 use proto::account::v1::{
@@ -37,7 +35,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         let relay = Relay::start(&pool, &config.events, &lifecycle);
         let stack = |name, addresses| {
             Stack::new(
-                Channel::new(name, addresses, &lifecycle),
+                Channel::new(name, addresses, config.server.tls.clone(), &lifecycle),
                 config.server.key.clone(),
                 "account",
             )

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    rpc::process::run("account", "The users of kontor.", account::run).await
+fn main() -> ExitCode {
+    rpc::process::run("account", "The users of kontor.", account::run)
 }

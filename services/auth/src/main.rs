@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    rpc::process::run("auth", "Sign-in and sessions of kontor.", auth::run).await
+fn main() -> ExitCode {
+    rpc::process::run("auth", "Sign-in and sessions of kontor.", auth::run)
 }

@@ -1,6 +1,6 @@
 //! Other services.
 
-use ::rpc::client::Stack;
+use channel::Stack;
 use proto::account::v1::{GetUserStatusRequest, directory_service_client::DirectoryServiceClient};
 use tonic::Code;
 

@@ -23,10 +23,8 @@ use ::events::{
     consume::{Broadcast, Group},
     inbox,
 };
-use ::rpc::{
-    client::{Channel, Stack},
-    server::{Health, Routes, serve},
-};
+use ::rpc::server::{Health, Routes, serve};
+use channel::{Channel, Stack};
 pub use config::Config;
 use lifecycle::{Failure, Lifecycle};
 use proto::chat::v1::chat_service_server::ChatServiceServer;
@@ -50,7 +48,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         let delivery = Broadcast::start("chat-delivery", events::MESSAGES, kafka, &lifecycle, to_hub);
         let projection = store::Projection::new(pool.clone());
         Group::start("chat-users", events::USERS, kafka, &lifecycle, projection);
-        let account = Channel::new("account", config.account, &lifecycle);
+        let account = Channel::new("account", config.account, config.server.tls.clone(), &lifecycle);
         let account = clients::Account::new(Stack::new(account, config.server.key.clone(), "chat"));
         let store = store::Postgres::new(pool.clone(), relay);
         let chat = Arc::new(app::Chat::new(store, account, hub, lifecycle.clone()));

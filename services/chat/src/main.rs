@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    rpc::process::run("chat", "Rooms, messages and their delivery.", chat::run).await
+fn main() -> ExitCode {
+    rpc::process::run("chat", "Rooms, messages and their delivery.", chat::run)
 }

@@ -19,6 +19,8 @@ pub struct Config {
     pub cookie_secure: bool,
     /// Whether the public contracts are shown by gRPC reflection.
     pub reflection: bool,
+    /// TLS at the public port; without it, it ends in front of the gateway.
+    pub public_tls: Option<tls::Public>,
     /// Tokens that a caller gets each second.
     pub rate_per_second: NonZeroU32,
 }
@@ -57,6 +59,7 @@ impl rpc::process::Config for Config {
             1..=1_000_000,
             100,
         );
+        let public_tls = tls::Public::read(r);
         let telemetry = telemetry::Config::read(r);
         r.finish()?;
         Ok(Self {
@@ -66,6 +69,7 @@ impl rpc::process::Config for Config {
             addresses: addresses?,
             cookie_secure: cookie_secure?,
             reflection: reflection?,
+            public_tls: public_tls?,
             rate_per_second: NonZeroU32::new(rate_per_second?).unwrap_or(NonZeroU32::MIN),
         })
     }

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use proto::method::{Access, Method};
 use rpc::{Caller, Deadline, context::read_timeout, error};
+use telemetry::request::scope;
 use tokio::time::timeout;
 use tonic::{Code, Status, body::Body};
 use tracing::Instrument as _;
@@ -53,7 +54,7 @@ pub(crate) async fn handle(
         Err(status) => status.into_http(),
         Ok(slot) => {
             let name = method.path.trim_start_matches('/');
-            let span = record::span(
+            let (span, in_hand) = record::span(
                 Protocol::Grpc,
                 name,
                 &method.path,
@@ -67,7 +68,7 @@ pub(crate) async fn handle(
                 gateway.metrics.clone(),
                 slot,
             );
-            forward(gateway, arrival, method, request, record)
+            scope(in_hand, forward(gateway, arrival, method, request, record))
                 .instrument(span)
                 .await
         }
@@ -84,7 +85,7 @@ async fn serve_own(gateway: &Gateway, arrival: &Arrival, request: Request<Incomi
         Ok(place) => place,
         Err(status) => return status.into_http(),
     };
-    let response = gateway.health.call(request).await;
+    let response = gateway.health.call(request.map(Body::new)).await;
     if response.headers().contains_key(Status::GRPC_STATUS) {
         return response;
     }
@@ -182,13 +183,14 @@ async fn attempt(
         method,
         caller: &admitted.caller,
         request_id: &arrival.request_id,
-        timeout: timing.whole.map(Deadline::remaining),
+        deadline: timing.whole,
     };
     let (parts, body) = request.into_parts();
     let response = gateway
         .upstreams
         .send(&call, headers::for_upstream(&parts.headers), Body::new(body))
         .await?;
+    gateway.sessions.heed(&admitted.caller, response.headers());
     Ok((response, session))
 }
 

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
+use channel::Channel;
 use futures_util::{FutureExt as _, future::join_all};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use lifecycle::Lifecycle;
-use rpc::client::Channel;
+use proto::method::Method;
+use rpc::server::LIVE;
 use tokio::time::{sleep, timeout};
-use tonic::{body::Body, service::Routes};
+use tonic::{Status, body::Body, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::ServiceExt as _;
 
@@ -25,21 +26,29 @@ const CHECK_SOON: Duration = Duration::from_millis(100);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The paths of gRPC that the gateway serves itself.
-const OWN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
+const OWN: [&str; 2] = [HEALTH, "/grpc.reflection."];
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The state of the gateway, and the services that tell it.
 pub(crate) struct Health {
     state: Mutex<State>,
     reporter: HealthReporter,
-    names: Vec<String>,
+    services: Vec<Told>,
     routes: Routes,
+}
+
+/// A service whose health is told.
+struct Told {
+    name: String,
+    upstream: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Starting,
-    Ready,
-    /// These upstreams cannot be reached.
+    /// All upstreams were reached once, and some are now. These are not: calls for the others go on.
+    Ready(Vec<&'static str>),
+    /// These upstreams cannot be reached: some were not yet, or all are away.
     Waiting(Vec<&'static str>),
     Draining,
 }
@@ -53,23 +62,31 @@ impl Health {
         if reflection {
             routes = reflection::add(routes, &names)?;
         }
+        let services = names.into_iter().map(|name| Told {
+            upstream: upstream_of(&name),
+            name,
+        });
         Ok(Self {
             state: Mutex::new(State::Starting),
             reporter,
-            names,
+            services: services.collect(),
             routes: routes.prepare(),
         })
     }
 
     /// Keeps the state up to date until the process stops.
     pub async fn watch(&self, channels: Vec<Channel>, lifecycle: Lifecycle) {
+        self.reporter
+            .set_service_status(LIVE, ServingStatus::Serving)
+            .await;
         let mut known = None;
         let mut pause = CHECK_SOON;
+        let mut was_ready = false;
         loop {
             let state = if lifecycle.is_draining() {
                 State::Draining
             } else {
-                look(&channels).await
+                judge(look(&channels).await, channels.len(), was_ready)
             };
             if known.as_ref() != Some(&state) {
                 self.report(&state).await;
@@ -77,7 +94,10 @@ impl Health {
             }
             match state {
                 State::Draining => return lifecycle.stopping().await,
-                State::Ready => pause = CHECK_EVERY,
+                State::Ready(_) => {
+                    was_ready = true;
+                    pause = CHECK_EVERY;
+                }
                 State::Starting | State::Waiting(_) => {}
             }
             tokio::select! {
@@ -92,18 +112,28 @@ impl Health {
             State::Waiting(away) => {
                 tracing::warn!(upstreams = ?away, "not ready: upstreams cannot be reached");
             }
-            State::Ready => tracing::info!("ready"),
+            State::Ready(away) if away.is_empty() => tracing::info!("ready"),
+            State::Ready(away) => {
+                tracing::warn!(upstreams = ?away, "ready for the others: upstreams cannot be reached");
+            }
             State::Starting | State::Draining => {}
         }
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.clone();
-        let serving = if *state == State::Ready {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+        let status = |serving| {
+            if serving {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            }
         };
-        self.reporter.set_service_status("", serving).await;
-        for name in &self.names {
-            self.reporter.set_service_status(name, serving).await;
+        let away = match state {
+            State::Ready(away) => Some(away),
+            State::Starting | State::Waiting(_) | State::Draining => None,
+        };
+        self.reporter.set_service_status("", status(away.is_some())).await;
+        for Told { name, upstream } in &self.services {
+            let there = away.is_some_and(|away| upstream.is_none_or(|upstream| !away.contains(&upstream)));
+            self.reporter.set_service_status(name, status(there)).await;
         }
     }
 
@@ -131,24 +161,46 @@ impl Health {
     }
 
     /// Answers a gRPC call to health or reflection.
-    pub async fn call(&self, request: Request<Incoming>) -> Response<Body> {
-        match self.routes.clone().oneshot(request.map(Body::new)).await {
+    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+        match self.routes.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
+
+    /// Answers a gRPC call at the port of the probes, where there is nothing but health.
+    pub async fn call_by_probe(&self, request: Request<Body>) -> Response<Body> {
+        if request.uri().path().starts_with(HEALTH) {
+            return self.call(request).await;
+        }
+        Status::unimplemented("there is only grpc.health.v1 here").into_http()
+    }
 }
 
-async fn look(channels: &[Channel]) -> State {
+/// The upstream behind a service.
+fn upstream_of(service: &str) -> Option<&'static str> {
+    let is_of = |method: &&Method| method.descriptor.parent_service().full_name() == service;
+    proto::method::all()
+        .find(is_of)
+        .map(|method| method.upstream.as_str())
+}
+
+/// The upstreams that cannot be reached.
+async fn look(channels: &[Channel]) -> Vec<&'static str> {
     let looks = channels.iter().map(|channel| {
         timeout(CHECK_TIMEOUT, channel.is_reachable()).map(move |reachable| match reachable {
             Ok(true) => None,
             Ok(false) | Err(_) => Some(channel.name()),
         })
     });
-    let away: Vec<&'static str> = join_all(looks).await.into_iter().flatten().collect();
-    if away.is_empty() {
-        State::Ready
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// A gateway begins when it has reached all. Then one upstream that is away must not take the door from those that are there;
+/// but a gateway that reaches nobody is itself cut off.
+fn judge(away: Vec<&'static str>, all: usize, was_ready: bool) -> State {
+    if away.is_empty() || (was_ready && away.len() < all) {
+        State::Ready(away)
     } else {
         State::Waiting(away)
     }
@@ -156,7 +208,11 @@ async fn look(channels: &[Channel]) -> State {
 
 fn describe(state: &State) -> (StatusCode, String) {
     match state {
-        State::Ready => (StatusCode::OK, "{\"status\":\"ready\"}".to_owned()),
+        State::Ready(away) if away.is_empty() => (StatusCode::OK, "{\"status\":\"ready\"}".to_owned()),
+        State::Ready(away) => {
+            let body = serde_json::json!({"status": "ready", "without": away}).to_string();
+            (StatusCode::OK, body)
+        }
         State::Starting => (
             StatusCode::SERVICE_UNAVAILABLE,
             "{\"status\":\"starting\"}".to_owned(),
@@ -187,7 +243,14 @@ mod tests {
 
     #[test]
     fn only_ready_is_ready() {
-        assert_eq!(describe(&State::Ready).0, StatusCode::OK);
+        assert_eq!(describe(&State::Ready(vec![])).0, StatusCode::OK);
+        assert_eq!(
+            describe(&State::Ready(vec!["chat"])),
+            (
+                StatusCode::OK,
+                r#"{"status":"ready","without":["chat"]}"#.to_owned()
+            )
+        );
         for state in [State::Starting, State::Draining, State::Waiting(vec!["chat"])] {
             assert_eq!(describe(&state).0, StatusCode::SERVICE_UNAVAILABLE);
         }
@@ -195,5 +258,20 @@ mod tests {
             describe(&State::Waiting(vec!["chat"])).1,
             r#"{"for":["chat"],"status":"waiting"}"#
         );
+    }
+
+    #[test]
+    fn one_upstream_does_not_take_the_door_from_the_others() {
+        assert_eq!(judge(vec![], 4, false), State::Ready(vec![]));
+        assert_eq!(judge(vec!["chat"], 4, false), State::Waiting(vec!["chat"]));
+        assert_eq!(judge(vec!["chat"], 4, true), State::Ready(vec!["chat"]));
+        let all = vec!["auth", "account", "transfer", "chat"];
+        assert_eq!(judge(all.clone(), 4, true), State::Waiting(all));
+    }
+
+    #[test]
+    fn a_service_is_told_by_its_upstream() {
+        assert_eq!(upstream_of("kontor.chat.v1.ChatService"), Some("chat"));
+        assert_eq!(upstream_of("grpc.health.v1.Health"), None);
     }
 }

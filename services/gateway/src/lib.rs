@@ -22,6 +22,7 @@ use std::{error::Error, sync::Arc};
 pub use config::{Addresses, Config};
 use lifecycle::{Failure, Lifecycle};
 use pipeline::Gateway;
+use rpc::server::serve_probes;
 use tokio::net::TcpListener;
 
 /// Serves the gateway on `listener` until the lifecycle ends.
@@ -29,7 +30,18 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     let serving = async {
         let gateway = Arc::new(Gateway::new(&config, &lifecycle)?);
         gateway.start(&lifecycle);
-        server::serve(listener, gateway, &lifecycle).await;
+        if let Some(address) = config.server.health_listen {
+            let health = Arc::clone(&gateway.health);
+            let answer = move |request| {
+                let health = Arc::clone(&health);
+                async move { health.call_by_probe(request).await }
+            };
+            serve_probes(address, answer, &lifecycle).await?;
+        }
+        if let Some(public) = &config.public_tls {
+            public.watch(&lifecycle);
+        }
+        server::serve(listener, gateway, config.public_tls, &lifecycle).await;
         Ok::<(), Box<dyn Error + Send + Sync>>(())
     };
     lifecycle.finish(serving).await

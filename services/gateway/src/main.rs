@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     rpc::process::run(
         "gateway",
         "The public door of kontor: REST and gRPC on one port.",
         gateway::run,
     )
-    .await
 }

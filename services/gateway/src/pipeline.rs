@@ -82,7 +82,7 @@ impl Gateway {
         lifecycle: &Lifecycle,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let server = &config.server;
-        let upstreams = Upstreams::new(&config.addresses, server.key.clone(), lifecycle);
+        let upstreams = Upstreams::new(&config.addresses, server, lifecycle);
         let sessions = Arc::new(Sessions::new(
             cache::Cache::connect(&config.cache),
             upstreams.auth(),

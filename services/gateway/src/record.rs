@@ -73,14 +73,20 @@ pub(crate) enum Protocol {
     Grpc,
 }
 
-/// The span of a request. `name` and `method` come from the contracts: a made-up path makes no new names.
+/// The span of a request, or what stands for it where nobody would see one. `name` and `method` come from the contracts: a
+/// made-up path makes no new names.
 pub(crate) fn span(
     protocol: Protocol,
     name: &str,
-    method: &str,
+    method: &'static str,
     headers: &HeaderMap,
     request_id: &HeaderValue,
-) -> Span {
+) -> (Span, Option<telemetry::request::Request>) {
+    if !telemetry::spans() {
+        let id = Some(request_id.clone());
+        let in_hand = telemetry::request::Request::new("request", method, id, headers);
+        return (Span::none(), Some(in_hand));
+    }
     let span = tracing::info_span!(
         "request",
         otel.name = name,
@@ -95,7 +101,7 @@ pub(crate) fn span(
     if protocol == Protocol::Rest {
         span.record("http.route", name);
     }
-    span
+    (span, None)
 }
 
 /// Measures one request until its answer has been sent or dropped, and holds its place among those in flight.

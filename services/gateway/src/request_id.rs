@@ -1,6 +1,9 @@
 //! The name of a request in logs and answers.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::{HeaderMap, HeaderValue};
+use rand::RngExt as _;
 use rpc::context::REQUEST_ID;
 use uuid::Uuid;
 
@@ -12,10 +15,17 @@ pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
         Some(id) if is_sane(id.as_bytes()) => id.clone(),
         _ => {
             let mut buffer = Uuid::encode_buffer();
-            let text = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+            let text = new_uuid().hyphenated().encode_lower(&mut buffer);
             HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
         }
     }
+}
+
+/// A UUID of version 7. Its random part comes from the thread's generator, not from the system with each one.
+pub(crate) fn new_uuid() -> Uuid {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::rng().random()).into_uuid()
 }
 
 fn is_sane(id: &[u8]) -> bool {

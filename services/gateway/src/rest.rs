@@ -11,18 +11,21 @@ mod transcode;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, header, request::Parts,
+};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 pub(crate) use routes::Routes;
 use routes::{Found, Route};
 use rpc::{Caller, Deadline, error};
 use status::{Problem, guard_headers};
+use telemetry::request::scope;
 use tokio::time::{timeout, timeout_at};
 use tonic::body::Body;
 use tracing::Instrument as _;
 pub(crate) use transcode::FRAME_HEADER_BYTES;
-use transcode::Sent;
+use transcode::{Answer, Sent};
 
 use crate::{
     limit::Decision,
@@ -31,8 +34,8 @@ use crate::{
     upstream::Call,
 };
 
-/// The largest body that a request may have.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Metadata of an upstream's answer that says: an earlier attempt had done it. REST clients get it under the same name.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Answers a request that is not gRPC.
 pub(crate) async fn handle(
@@ -123,7 +126,7 @@ async fn serve(gateway: &Gateway, arrival: &Arrival, asked: Asked<'_>, body: Inc
         Err(status) => return Problem::from_status(&status, None).into_response(&arrival.request_id),
     };
     let headers = &asked.parts.headers;
-    let span = record::span(
+    let (span, in_hand) = record::span(
         Protocol::Rest,
         &route.name,
         &route.method.path,
@@ -160,7 +163,7 @@ async fn serve(gateway: &Gateway, arrival: &Arrival, asked: Asked<'_>, body: Inc
             }
         }
     };
-    let response = response.instrument(span).await;
+    let response = scope(in_hand, response).instrument(span).await;
     record.end(response.status().as_u16());
     response
 }
@@ -182,7 +185,7 @@ async fn attempt(
         problem,
         decision: Some(admitted.decision),
     };
-    let body = read_body(parts, body, admitted.by_cookie, deadline)
+    let body = read_body(parts, body, route.method.max_body, admitted.by_cookie, deadline)
         .await
         .map_err(failed)?;
     let owner = owner(&admitted.caller, arrival);
@@ -198,15 +201,21 @@ async fn attempt(
         method: route.method,
         caller: &admitted.caller,
         request_id: &arrival.request_id,
-        timeout: Some(deadline.remaining()),
+        deadline: Some(deadline),
     };
     let told = gateway.upstreams.unary(&call, framed).await;
     let (headers, message) =
         told.map_err(|status| failed(Problem::from_status(&status, Some(&route.input))))?;
-    let json = transcode::answer(route, message)
+    let body = transcode::answer(route, message)
         .map_err(|error| failed(Problem::from_status(&error::internal(&error), None)))?;
     let cookie = gateway.cookies.asked_by(&headers);
-    Ok(answer(route.success, json, cookie, admitted.decision))
+    gateway.sessions.heed(&admitted.caller, &headers);
+    let mut response = answer(route.success, body, cookie, admitted.decision);
+    if headers.get(REPLAYED).is_some_and(|value| value == "true") {
+        let replayed = HeaderValue::from_static("true");
+        response.headers_mut().insert(REPLAYED, replayed);
+    }
+    Ok(response)
 }
 
 impl From<Refused> for Failed {
@@ -233,6 +242,7 @@ fn owner(caller: &Caller, arrival: &Arrival) -> String {
 async fn read_body(
     parts: &Parts,
     body: Incoming,
+    longest: usize,
     by_cookie: bool,
     deadline: Deadline,
 ) -> Result<Bytes, Problem> {
@@ -247,10 +257,10 @@ async fn read_body(
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
+    if announced.is_some_and(|length: usize| length > longest) {
         return Err(Problem::too_large());
     }
-    let reading = Limited::new(body, MAX_BODY_BYTES).collect();
+    let reading = Limited::new(body, longest).collect();
     let body = match timeout_at(deadline.instant().into(), reading).await {
         Err(_) => return Err(Problem::slow_body()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::too_large()),
@@ -280,14 +290,16 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn answer(
     status: StatusCode,
-    json: Vec<u8>,
+    Answer { content_type, body }: Answer,
     cookie: Option<HeaderValue>,
     decision: Decision,
 ) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(json.into())));
+    let mut response = Response::new(Body::new(Full::new(body)));
     *response.status_mut() = status;
+    // room for those of the answer, of the limit, and of the server
+    *response.headers_mut() = HeaderMap::with_capacity(12);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, content_type);
     guard_headers(headers);
     decision.write(headers);
     if let Some(cookie) = cookie {

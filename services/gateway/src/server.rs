@@ -12,16 +12,18 @@ use std::{
     time::Duration,
 };
 
-use hyper::service::service_fn;
+use http::{HeaderValue, Request, Version, header::CONNECTION};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use lifecycle::Lifecycle;
+use tls::{Public, Stream};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_io_timeout::TimeoutStream;
 
@@ -41,13 +43,21 @@ const MAX_STREAMS: u32 = 256;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/1.1 has no word for a client that is about to send its next request: for so long, an answer says that it is the last one
+/// of its connection, before those that rest are closed.
+const LINGER: Duration = Duration::from_secs(1);
 /// Resets of streams that wait to be noticed, beyond which the client is cut off (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 64;
 /// The pause after an error of `accept` that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes connections until the lifecycle drains. The connections are tasks of the lifecycle, which waits for them.
-pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, lifecycle: &Lifecycle) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    tls: Option<Public>,
+    lifecycle: &Lifecycle,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let http = Arc::new(builder());
     loop {
@@ -57,15 +67,15 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, lifecycl
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                let connection = connection(
-                    stream,
-                    peer,
-                    Arc::clone(&http),
-                    Arc::clone(&gateway),
-                    lifecycle.clone(),
-                    place,
-                );
-                lifecycle.spawn_request_scoped("connection", connection);
+                let (http, gateway) = (Arc::clone(&http), Arc::clone(&gateway));
+                let (tls, life) = (tls.clone(), lifecycle.clone());
+                lifecycle.spawn_request_scoped("connection", async move {
+                    let _place = place;
+                    match secured(stream, tls).await {
+                        Ok(stream) => connection(stream, peer, http, gateway, life).await,
+                        Err(error) => tracing::debug!(client.address = %peer, %error, "no TLS with a client"),
+                    }
+                });
             }
             Err(error) if is_of_client(&error) => {}
             Err(error) => {
@@ -88,6 +98,13 @@ async fn accept(
     // without it, small answers wait for the client's acknowledgement of the one before
     stream.set_nodelay(true)?;
     Ok((stream, peer, place))
+}
+
+async fn secured(stream: TcpStream, tls: Option<Public>) -> io::Result<Stream> {
+    match tls {
+        None => Ok(Stream::Plain(stream)),
+        Some(tls) => tls.accept(stream).await,
+    }
 }
 
 fn is_of_client(error: &io::Error) -> bool {
@@ -120,25 +137,34 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     http: Arc<auto::Builder<TokioExecutor>>,
     gateway: Arc<Gateway>,
     lifecycle: Lifecycle,
-    _place: OwnedSemaphorePermit,
 ) {
-    let asked = Arc::new(AtomicBool::new(false));
-    let service = service_fn(|request| {
+    let (asked, one_by_one) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let last = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.handle(peer, request).await) }
+        let is_http1 = request.version() < Version::HTTP_2;
+        one_by_one.store(is_http1, Ordering::Relaxed);
+        let (gateway, last) = (Arc::clone(&gateway), Arc::clone(&last));
+        async move {
+            let mut response = gateway.handle(peer, request).await;
+            if is_http1 && last.load(Ordering::Relaxed) {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut connection = pin!(http.serve_connection(TokioIo::new(Box::pin(stream)), service));
     let mut draining = pin!(lifecycle.draining());
     // until the first bytes tell the protocol, none of its timeouts runs
-    let mut first = pin!(sleep(HEADER_TIMEOUT));
+    let mut closing = pin!(sleep(HEADER_TIMEOUT));
     let (mut ending, mut waiting) = (false, true);
     loop {
         tokio::select! {
@@ -150,11 +176,17 @@ async fn connection(
             }
             () = draining.as_mut(), if !ending => {
                 ending = true;
-                connection.as_mut().graceful_shutdown();
+                if one_by_one.load(Ordering::Relaxed) {
+                    last.store(true, Ordering::Relaxed);
+                    waiting = true;
+                    closing.as_mut().reset(Instant::now() + LINGER);
+                } else {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
-            () = first.as_mut(), if waiting => {
+            () = closing.as_mut(), if waiting => {
                 waiting = false;
-                if !asked.load(Ordering::Relaxed) {
+                if ending || !asked.load(Ordering::Relaxed) {
                     connection.as_mut().graceful_shutdown();
                 }
             }

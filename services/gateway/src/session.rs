@@ -2,22 +2,26 @@
 //! know it or is away.
 
 mod cookie;
+mod doubt;
 mod flights;
+mod known;
 mod watch;
 
 use std::{
-    fmt::Write as _,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use cache::Cache;
+use channel::Stack;
 pub(crate) use cookie::Cookies;
+use doubt::Doubt;
 use flights::Flights;
 use http::{HeaderMap, header};
+use known::Known;
 use opentelemetry::{KeyValue, metrics::Counter};
 use proto::auth::v1::{ResolveSessionRequest, Role, session_service_client::SessionServiceClient};
-use rpc::{Caller, client::Stack};
+use rpc::Caller;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
@@ -78,7 +82,10 @@ enum CachedRole {
 pub(crate) struct Sessions {
     cache: Cache,
     auth: SessionServiceClient<Stack>,
-    flights: Flights<Found>,
+    known: Known,
+    doubt: Arc<Doubt>,
+    /// What was found, and when it was asked.
+    flights: Flights<(Found, Instant)>,
     streams: Arc<Registry>,
     lookups: Counter<u64>,
 }
@@ -112,6 +119,8 @@ impl Sessions {
         Self {
             cache,
             auth: SessionServiceClient::new(auth),
+            known: Known::default(),
+            doubt: Arc::default(),
             flights: Flights::default(),
             streams: Arc::default(),
             lookups,
@@ -129,34 +138,79 @@ impl Sessions {
             return Err(Found::Invalid);
         }
         let digest: Digest = Sha256::digest(token).into();
-        let hex = hex(&digest);
-        match self.find(digest, &hex).await {
+        if let Some(caller) = self.known.caller(&digest, Instant::now()) {
+            return Ok(caller);
+        }
+        // a page that loads asks for the same session several times at once
+        let lookup = Lookup {
+            cache: self.cache.clone(),
+            auth: self.auth.clone(),
+            doubt: Arc::clone(&self.doubt),
+            lookups: self.lookups.clone(),
+        };
+        let (found, asked) = self
+            .flights
+            .join(digest, || Box::pin(lookup.find(digest, Instant::now())))
+            .await;
+        match found {
             Found::Session {
-                user_id, operator, ..
-            } => Ok(Caller::User {
                 user_id,
                 operator,
-                session: Some(hex),
-            }),
+                expires_at,
+            } => {
+                let caller = Caller::User {
+                    user_id,
+                    operator,
+                    session: Some(hex(&digest)),
+                };
+                let left = u64::try_from(expires_at.saturating_sub(unix_now())).unwrap_or_default();
+                self.known
+                    .learn(digest, caller.clone(), asked, Duration::from_secs(left));
+                Ok(caller)
+            }
             other => Err(other),
         }
     }
 
-    async fn find(&self, digest: Digest, hex: &str) -> Found {
-        match self.cache.get::<Cached>(&cache_key(hex)).await {
+    /// Looks whether an answer says that the caller's session has ended: then it ends here at once, and at the other
+    /// gateways within a second.
+    pub fn heed(&self, caller: &Caller, answer: &HeaderMap) {
+        if Cookies::is_cleared_by(answer)
+            && let Some(digest) = watch::digest_of(caller)
+        {
+            self.known.forget(&digest);
+        }
+    }
+}
+
+/// What is needed to ask about one session.
+struct Lookup {
+    cache: Cache,
+    auth: SessionServiceClient<Stack>,
+    doubt: Arc<Doubt>,
+    lookups: Counter<u64>,
+}
+
+impl Lookup {
+    async fn find(self, digest: Digest, asked: Instant) -> (Found, Instant) {
+        match self.cache.get::<Cached>(&cache_key(&hex(&digest))).await {
             Ok(Some(cached)) => {
-                self.count("redis");
-                return cached.into_found(unix_now());
+                let found = cached.into_found(unix_now());
+                if found == Found::Invalid || !self.doubt.remains(Instant::now()) {
+                    self.count("redis");
+                    return (found, asked);
+                }
             }
             Ok(None) => {}
             // logged by the cache itself, once for an outage; auth knows as well
-            Err(error) => tracing::debug!(%error, "session not read from redis"),
+            Err(error) => {
+                self.doubt.begin(Instant::now());
+                tracing::debug!(%error, "session not read from redis");
+            }
         }
-        // a page that loads asks for the same session several times at once
-        let auth = self.auth.clone();
-        let found = self.flights.join(digest, || Box::pin(ask(auth, digest))).await;
+        let found = ask(self.auth.clone(), digest).await;
         self.count(if found == Found::Unknown { "none" } else { "auth" });
-        found
+        (found, asked)
     }
 
     fn count(&self, source: &'static str) {
@@ -221,13 +275,13 @@ fn unix_now() -> i64 {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // writing to a String cannot fail
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,28 +1,28 @@
 //! Calls to the services behind the gateway.
 
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full};
+use bytes::Bytes;
+use channel::{Answer, Channel, Stack};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use lifecycle::Lifecycle;
 use opentelemetry::{KeyValue, metrics::Counter};
 use proto::method::Method;
 use rpc::{
-    Caller,
+    Caller, Deadline,
     caller::{self, Key},
-    client::{Channel, Stack},
     context::{REQUEST_ID, write_timeout},
     error,
 };
 use tonic::{Code, Status, body::Body};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::{config::Addresses, rest::FRAME_HEADER_BYTES};
 
 /// The name under which the gateway signs who calls.
 const ISSUER: &str = "gateway";
+/// The upstream that knows sessions.
+const AUTH: &str = "auth";
+/// `CANCELLED` as it stands in `grpc-status`.
+const CANCELLED: &str = "1";
 /// The largest unary answer: a full page of the longest messages fits.
 pub(crate) const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
@@ -39,11 +39,24 @@ pub(crate) struct Call<'a> {
     pub caller: &'a Caller,
     pub request_id: &'a HeaderValue,
     /// None for a stream that lasts.
-    pub timeout: Option<Duration>,
+    pub deadline: Option<Deadline>,
+}
+
+impl Call<'_> {
+    /// An upstream that keeps the same deadline may say so first, and tonic's servers call it cancelled.
+    fn punctual(&self, headers: &HeaderMap) -> Result<(), Status> {
+        let cancelled = headers
+            .get(Status::GRPC_STATUS)
+            .is_some_and(|code| code == CANCELLED);
+        match self.deadline {
+            Some(deadline) if cancelled && deadline.remaining().is_zero() => Err(error::late()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Upstreams {
-    pub fn new(addresses: &Addresses, key: Key, lifecycle: &Lifecycle) -> Self {
+    pub fn new(addresses: &Addresses, server: &rpc::server::Config, lifecycle: &Lifecycle) -> Self {
         let Addresses {
             auth,
             account,
@@ -51,19 +64,19 @@ impl Upstreams {
             chat,
         } = addresses;
         let channels = [
-            ("auth", auth),
+            (AUTH, auth),
             ("account", account),
             ("transfer", transfer),
             ("chat", chat),
         ]
-        .map(|(name, addresses)| Channel::new(name, addresses.clone(), lifecycle));
+        .map(|(name, addresses)| Channel::new(name, addresses.clone(), server.tls.clone(), lifecycle));
         let errors = telemetry::metrics::meter()
             .u64_counter("kontor.gateway.upstream.errors")
             .with_description("answers of upstreams that are not the caller's doing, by upstream and code")
             .build();
         Self {
             channels,
-            key,
+            key: server.key.clone(),
             errors,
         }
     }
@@ -85,29 +98,18 @@ impl Upstreams {
         mut headers: HeaderMap,
         body: Body,
     ) -> Result<Response<Body>, Status> {
-        let channel = self
-            .channels
-            .iter()
-            .find(|channel| channel.name() == call.method.upstream);
-        let channel = channel.ok_or_else(|| Status::unimplemented("no such service"))?;
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(REQUEST_ID, call.request_id.clone());
-        let signed = self
-            .key
-            .sign(ISSUER, call.caller)
-            .map_err(|error| error::internal(&error))?;
-        headers.insert(caller::HEADER, signed);
-        if let Some(timeout) = call.timeout {
-            write_timeout(&mut headers, timeout);
-        }
+        let channel = self.channel(call.method)?;
+        let span = channel::call_span(&call.method.path);
+        self.dress(&mut headers, call, &span)?;
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = Uri::from_static(&call.method.path);
-        let span = rpc::client::call_span(&call.method.path);
-        span.in_scope(|| telemetry::propagation::inject_metadata(&mut headers));
         *request.headers_mut() = headers;
         let sent = channel.send(request).instrument(span.clone()).await;
-        let answer = sent.and_then(|response| check(call.method, response));
+        let answer = sent.and_then(|response| {
+            check(call.method, response.status(), response.headers())?;
+            call.punctual(response.headers()).map(|()| response)
+        });
         answer.inspect_err(|status| {
             span.record("otel.status_code", "ERROR");
             self.note(call.method, call.request_id, status);
@@ -116,14 +118,61 @@ impl Upstreams {
 
     /// Calls a unary method with a framed message; returns the first headers and the message of the answer.
     pub async fn unary(&self, call: &Call<'_>, framed: Bytes) -> Result<(HeaderMap, Bytes), Status> {
-        let headers =
-            HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))]);
-        let response = self.send(call, headers, Body::new(Full::new(framed))).await?;
-        let (parts, body) = response.into_parts();
-        read_answer(&parts.headers, body)
-            .await
-            .map(|message| (parts.headers, message))
-            .inspect_err(|status| self.note(call.method, call.request_id, status))
+        let channel = self.channel(call.method)?;
+        // room for the others: deadline, identity, id, trace
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let span = channel::call_span(&call.method.path);
+        self.dress(&mut headers, call, &span)?;
+        let told = channel
+            .unary(&call.method.path, &headers, &framed, MAX_ANSWER_BYTES)
+            .instrument(span.clone())
+            .await;
+        let message = told.and_then(|answer| {
+            check(call.method, answer.status, &answer.headers)?;
+            call.punctual(&answer.headers)?;
+            message_of(&answer).map(|message| (answer.headers, message))
+        });
+        message.inspect_err(|status| {
+            if blame(status.code()).is_some() {
+                span.record("otel.status_code", "ERROR");
+            }
+            self.note(call.method, call.request_id, status);
+        })
+    }
+
+    fn channel(&self, method: &Method) -> Result<&Channel, Status> {
+        self.channels
+            .iter()
+            .find(|channel| channel.name() == method.upstream)
+            .ok_or_else(|| Status::unimplemented("no such service"))
+    }
+
+    /// Adds what every request to an upstream carries.
+    fn dress(&self, headers: &mut HeaderMap, call: &Call<'_>, span: &Span) -> Result<(), Status> {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(REQUEST_ID, call.request_id.clone());
+        let signed = match call.caller {
+            // only auth ends sessions; for all others it would be a longer header that says who somebody is
+            Caller::User {
+                user_id, operator, ..
+            } if call.method.upstream != AUTH => {
+                let caller = Caller::User {
+                    user_id: *user_id,
+                    operator: *operator,
+                    session: None,
+                };
+                self.key.sign(ISSUER, &caller)
+            }
+            caller => self.key.sign(ISSUER, caller),
+        };
+        let signed = signed.map_err(|error| error::internal(&error))?;
+        headers.insert(caller::HEADER, signed);
+        if let Some(deadline) = call.deadline {
+            write_timeout(headers, deadline.remaining());
+        }
+        span.in_scope(|| telemetry::propagation::inject_metadata(headers));
+        Ok(())
     }
 
     /// Logs and counts an upstream's error that is not the caller's doing. What it says stays in the log.
@@ -169,12 +218,11 @@ pub(crate) fn blame(code: Code) -> Option<&'static str> {
 }
 
 /// An upstream that does not speak gRPC is as good as away.
-fn check(method: &Method, response: Response<Body>) -> Result<Response<Body>, Status> {
-    let is_grpc = is_grpc(response.headers());
-    if response.status() == http::StatusCode::OK && is_grpc {
-        return Ok(response);
+fn check(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<(), Status> {
+    if status == StatusCode::OK && is_grpc(headers) {
+        return Ok(());
     }
-    let answer = format_args!("{} answered {} without gRPC", method.upstream, response.status());
+    let answer = format_args!("{} answered {status} without gRPC", method.upstream);
     Err(error::unavailable(&answer))
 }
 
@@ -186,71 +234,39 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Reads the one message of an answer.
-async fn read_answer(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Status> {
-    // an answer without a message has its status among the headers
-    if let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) {
-        return Err(status);
-    }
-    let expected = usize::try_from(body.size_hint().lower()).unwrap_or_default();
-    let mut chunks = Chunks::default();
-    let mut status = None;
-    while let Some(frame) = body.frame().await {
-        let frame = frame?;
-        match frame.into_data() {
-            Ok(chunk) => chunks.add(chunk, expected)?,
-            Err(frame) => status = frame.trailers_ref().and_then(Status::from_header_map),
+/// The one message of an answer.
+fn message_of(answer: &Answer) -> Result<Bytes, Status> {
+    let is_fine = |headers: &HeaderMap| headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "0");
+    // nearly every answer is fine: then its status is not parsed
+    if !answer.trailers.as_ref().is_some_and(is_fine) {
+        // an answer without a message has its status among the headers
+        let status = Status::from_header_map(&answer.headers)
+            .filter(|status| status.code() != Code::Ok)
+            .or_else(|| answer.trailers.as_ref().and_then(Status::from_header_map));
+        match status {
+            Some(status) if status.code() == Code::Ok => {}
+            Some(status) => return Err(status),
+            None => return Err(error::unavailable("the answer ended without a status")),
         }
     }
-    match status {
-        Some(status) if status.code() == Code::Ok => chunks.into_message(),
-        Some(status) => Err(status),
-        None => Err(error::unavailable("the answer ended without a status")),
-    }
+    unframed(&answer.data)
 }
 
-/// The data of an answer. Most answers are one chunk, which is not copied.
-#[derive(Default)]
-struct Chunks {
-    first: Bytes,
-    rest: BytesMut,
-}
-
-impl Chunks {
-    fn add(&mut self, chunk: Bytes, expected: usize) -> Result<(), Status> {
-        if self.first.is_empty() && self.rest.is_empty() {
-            self.first = chunk;
-            return Ok(());
-        }
-        if self.rest.is_empty() {
-            self.rest.reserve(expected.min(MAX_ANSWER_BYTES));
-            self.rest.extend_from_slice(&self.first);
-        }
-        self.rest.extend_from_slice(&chunk);
-        if self.rest.len() > MAX_ANSWER_BYTES {
-            return Err(error::internal("the answer is too large"));
-        }
-        Ok(())
+/// The message of the one frame that the data of a unary answer is.
+fn unframed(data: &Bytes) -> Result<Bytes, Status> {
+    let Some((&[0, a, b, c, d], message)) = data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Err(error::internal("the answer has no plain message"));
+    };
+    if usize::try_from(u32::from_be_bytes([a, b, c, d])).ok() != Some(message.len()) {
+        return Err(error::internal("the answer is not one message"));
     }
-
-    fn into_message(self) -> Result<Bytes, Status> {
-        let data = if self.rest.is_empty() {
-            self.first
-        } else {
-            self.rest.freeze()
-        };
-        let Some((&[0, a, b, c, d], message)) = data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
-            return Err(error::internal("the answer has no plain message"));
-        };
-        if usize::try_from(u32::from_be_bytes([a, b, c, d])).ok() != Some(message.len()) {
-            return Err(error::internal("the answer is not one message"));
-        }
-        Ok(data.slice(FRAME_HEADER_BYTES..))
-    }
+    Ok(data.slice(FRAME_HEADER_BYTES..))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -267,20 +283,36 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_one_whole_plain_message() {
-        let message = |chunks: &[&'static [u8]]| {
-            let mut all = Chunks::default();
-            for chunk in chunks {
-                all.add(Bytes::from_static(chunk), 0).unwrap();
-            }
-            all.into_message().ok()
+    fn an_answer_has_its_status_at_the_end_or_at_the_beginning() {
+        let pair = |code: &'static str| {
+            HeaderMap::from_iter([(
+                HeaderName::from_static("grpc-status"),
+                HeaderValue::from_static(code),
+            )])
         };
-        assert_eq!(message(&[b"\0\0\0\0\x02ab"]).as_deref(), Some(&b"ab"[..]));
-        assert_eq!(
-            message(&[b"\0\0", b"\0\0\x02", b"a", b"b"]).as_deref(),
-            Some(&b"ab"[..])
-        );
-        assert_eq!(message(&[b"\0\0\0\0\0"]).as_deref(), Some(&b""[..]));
+        let told = |headers: HeaderMap, trailers: Option<HeaderMap>| {
+            let data = Bytes::from_static(b"\0\0\0\0\x02ab");
+            message_of(&Answer {
+                status: StatusCode::OK,
+                headers,
+                data,
+                trailers,
+            })
+            .map_err(|status| status.code())
+        };
+        let nothing = HeaderMap::new;
+        assert_eq!(told(nothing(), Some(pair("0"))).as_deref(), Ok(&b"ab"[..]));
+        assert_eq!(told(nothing(), Some(pair("5"))), Err(Code::NotFound));
+        assert_eq!(told(pair("5"), None), Err(Code::NotFound));
+        assert_eq!(told(nothing(), None), Err(Code::Unavailable));
+        assert_eq!(told(nothing(), Some(nothing())), Err(Code::Unavailable));
+    }
+
+    #[test]
+    fn an_answer_is_one_whole_plain_message() {
+        let message = |data: &'static [u8]| unframed(&Bytes::from_static(data)).ok();
+        assert_eq!(message(b"\0\0\0\0\x02ab").as_deref(), Some(&b"ab"[..]));
+        assert_eq!(message(b"\0\0\0\0\0").as_deref(), Some(&b""[..]));
         for bad in [
             &b""[..],
             b"\0\0\0\0",
@@ -288,7 +320,7 @@ mod tests {
             b"\0\0\0\0\x01ab",
             b"\x01\0\0\0\x02ab",
         ] {
-            assert_eq!(message(&[bad]), None, "{bad:?}");
+            assert_eq!(message(bad), None, "{bad:?}");
         }
     }
 }

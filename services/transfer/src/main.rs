@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    rpc::process::run("transfer", "The ledger of kontor.", transfer::run).await
+fn main() -> ExitCode {
+    rpc::process::run("transfer", "The ledger of kontor.", transfer::run)
 }

@@ -1,104 +1,49 @@
 //! The gRPC face of the ledger.
 
+mod accounts;
+mod admin;
+mod batch;
 mod convert;
+mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod internal;
+mod schedules;
 mod status;
+mod stream;
+mod tail;
+mod transfers;
 
-use std::sync::Arc;
-
-use proto::transfer::v1::{
-    CreateTransferRequest, CreateTransferResponse, DepositRequest, DepositResponse, GetTransferRequest,
-    GetTransferResponse, GetUserBalanceRequest, GetUserBalanceResponse, OpenAccountRequest,
-    OpenAccountResponse, ledger_service_server::LedgerService, transfer_service_server::TransferService,
-};
 use tonic::{Request, Response, Status};
 
-use crate::app::{Ledger, Store};
+pub use self::{
+    accounts::Accounts, admin::Admin, internal::Internal, schedules::Schedules, transfers::Transfers,
+};
+use crate::domain::{books::Done, command::Authority};
 
-/// Serves both services of the contract.
-pub struct Handler<S> {
-    ledger: Arc<Ledger<S>>,
-}
+/// Tells a caller that an earlier attempt with the same id had done it.
+const REPLAYED: &str = "idempotent-replayed";
 
-impl<S> Handler<S> {
-    /// Serves `ledger`.
-    pub fn new(ledger: Arc<Ledger<S>>) -> Self {
-        Self { ledger }
+/// On whose behalf a request is.
+fn authority<T>(request: &Request<T>) -> Result<Authority, Status> {
+    match rpc::caller(request)? {
+        rpc::Caller::User { operator: true, .. } | rpc::Caller::Service { .. } => Ok(Authority::Bank),
+        rpc::Caller::User { user_id, .. } => Ok(Authority::User(*user_id)),
+        rpc::Caller::Anonymous => Err(rpc::error::unauthenticated()),
     }
 }
 
-#[tonic::async_trait]
-impl<S: Store> TransferService for Handler<S> {
-    async fn create_transfer(
-        &self,
-        request: Request<CreateTransferRequest>,
-    ) -> Result<Response<CreateTransferResponse>, Status> {
-        let caller = rpc::caller(&request)?.user_id()?;
-        let order = convert::transfer_order(request.get_ref())?;
-        let posted = self
-            .ledger
-            .transfer(caller, &order)
-            .await
-            .map_err(status::from_error)?;
-        Ok(Response::new(CreateTransferResponse {
-            status: "success".to_owned(),
-            transfer_id: posted.id.to_string(),
-            created_at: Some(convert::timestamp(posted.created_at)),
-        }))
-    }
-
-    async fn get_transfer(
-        &self,
-        request: Request<GetTransferRequest>,
-    ) -> Result<Response<GetTransferResponse>, Status> {
-        let caller = rpc::caller(&request)?.user_id()?;
-        let id = convert::transfer_id(&request.get_ref().transfer_id)?;
-        let found = self.ledger.find(caller, id).await.map_err(status::from_error)?;
-        Ok(Response::new(GetTransferResponse {
-            transfer: Some(convert::transfer(found)),
-        }))
-    }
-
-    async fn deposit(&self, request: Request<DepositRequest>) -> Result<Response<DepositResponse>, Status> {
-        let order = convert::deposit_order(request.get_ref())?;
-        let posted = self.ledger.deposit(&order).await.map_err(status::from_error)?;
-        Ok(Response::new(DepositResponse {
-            status: "success".to_owned(),
-            transfer_id: posted.id.to_string(),
-            created_at: Some(convert::timestamp(posted.created_at)),
-        }))
-    }
+/// An answer to a write, with the header that tells of a replay.
+fn written<T>(done: Done, message: T) -> Response<T> {
+    replayed(done.replayed, message)
 }
 
-#[tonic::async_trait]
-impl<S: Store> LedgerService for Handler<S> {
-    async fn open_account(
-        &self,
-        request: Request<OpenAccountRequest>,
-    ) -> Result<Response<OpenAccountResponse>, Status> {
-        let (user_id, currency) = convert::opening(request.get_ref())?;
-        let account = self
-            .ledger
-            .open(user_id, currency)
-            .await
-            .map_err(status::from_error)?;
-        Ok(Response::new(OpenAccountResponse {
-            account_id: account.id,
-        }))
+fn replayed<T>(replayed: bool, message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    if replayed {
+        response
+            .metadata_mut()
+            .insert(REPLAYED, tonic::metadata::MetadataValue::from_static("true"));
     }
-
-    async fn get_user_balance(
-        &self,
-        request: Request<GetUserBalanceRequest>,
-    ) -> Result<Response<GetUserBalanceResponse>, Status> {
-        let account = self
-            .ledger
-            .account(request.get_ref().user_id)
-            .await
-            .map_err(status::from_error)?;
-        Ok(Response::new(GetUserBalanceResponse {
-            posted: account.posted,
-            available: account.available(),
-            currency: account.currency.code().to_owned(),
-        }))
-    }
+    response
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{memory, startup, transfers};
+use crate::{ledger, memory, startup};
 
 #[derive(Parser)]
 #[command(
@@ -20,8 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Transfers per second through the gateway, against pgbench on the same server.
-    Transfers(transfers::Options),
+    /// What the ledger does in a second and how long each takes, against pgbench on the same server.
+    Ledger(ledger::Options),
     /// How long `local up` takes, on an empty data folder and later.
     Startup(startup::Options),
     /// Resident memory of each process when idle.
@@ -31,7 +31,7 @@ enum Command {
 /// Does what the arguments say.
 pub async fn run() -> Result<()> {
     match Arguments::parse().command {
-        Command::Transfers(options) => transfers::run(&options).await,
+        Command::Ledger(options) => ledger::run(&options).await,
         Command::Startup(options) => startup::run(&options).await,
         Command::Memory(options) => memory::run(&options).await,
     }

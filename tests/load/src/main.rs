@@ -1,9 +1,9 @@
 //! The benchmarks. Each runs for a bounded time on this machine, the peer in the same run. See README.md.
 
 mod cli;
+mod ledger;
 mod memory;
 mod startup;
-mod transfers;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

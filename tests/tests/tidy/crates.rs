@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::tree::{File, code, crates_below, file, files, has_extension, must_be_clean, without_tests};
 
+/// Those of the workspace; fuzz targets are compiled in workspaces of their own.
 fn manifests() -> impl Iterator<Item = &'static File> {
-    files().filter(|file| file.name() == "Cargo.toml" && file.path != "Cargo.toml")
+    files().filter(|file| {
+        file.name() == "Cargo.toml" && file.path != "Cargo.toml" && !file.path.ends_with("/fuzz/Cargo.toml")
+    })
 }
 
 /// Services, shared crates, and what else has a manual of its own.
@@ -194,7 +197,7 @@ fn settings_are_documented_where_they_are_read() {
     must_be_clean(folders().into_iter().flat_map(|folder| {
         let path = format!("{folder}/README.md");
         let readme = file(&path).map(|file| file.text.as_str()).unwrap_or_default();
-        let documented = settings_in(readme);
+        let documented = settings_in(readme, &everywhere);
         let forgotten = declared(&folder)
             .difference(&documented)
             .map(|name| format!("{path}:1: {name} is read by this crate, but not documented"))
@@ -228,11 +231,15 @@ fn setting(literal: &str) -> Option<String> {
     (literal.starts_with("KONTOR_") && complete && literal.chars().all(is_name)).then(|| literal.to_owned())
 }
 
-/// The settings that a page names. `NAME_FILE` is the path of a file with the secret NAME.
-fn settings_in(text: &str) -> BTreeSet<String> {
+/// The settings that a page names. `NAME_FILE` is the path of a file with the secret NAME, unless it is itself one of the
+/// settings.
+fn settings_in(text: &str, all: &BTreeSet<String>) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter_map(setting)
-        .map(|name| name.strip_suffix("_FILE").map(str::to_owned).unwrap_or(name))
+        .map(|name| match name.strip_suffix("_FILE") {
+            Some(secret) if !all.contains(&name) => secret.to_owned(),
+            _ => name,
+        })
         .collect()
 }
 
@@ -240,9 +247,13 @@ fn settings_in(text: &str) -> BTreeSet<String> {
 fn settings_are_found_in_code_and_on_pages() {
     assert_eq!(setting("KONTOR_LISTEN").as_deref(), Some("KONTOR_LISTEN"));
     assert_eq!(setting("KONTOR_{}_ADDRESSES"), None);
-    let page = settings_in("| `KONTOR_LISTEN` | and KONTOR_CALLER_SECRET_FILE, KONTOR_… |");
+    let all = BTreeSet::from(["KONTOR_TLS_KEY_FILE".to_owned()]);
+    let page = settings_in(
+        "| `KONTOR_LISTEN` | and KONTOR_CALLER_SECRET_FILE, KONTOR_TLS_KEY_FILE, KONTOR_… |",
+        &all,
+    );
     assert_eq!(
         page.into_iter().collect::<Vec<_>>(),
-        ["KONTOR_CALLER_SECRET", "KONTOR_LISTEN"]
+        ["KONTOR_CALLER_SECRET", "KONTOR_LISTEN", "KONTOR_TLS_KEY_FILE"]
     );
 }

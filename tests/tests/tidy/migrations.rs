@@ -62,6 +62,56 @@ fn a_concurrent_index_stands_alone() {
     }));
 }
 
+/// Migrations up to this one are the first release's: they could take away what nobody had used yet.
+const FIRST_RELEASE: &str = "20261127235959";
+
+#[test]
+fn a_migration_that_takes_away_says_since_when_nobody_needs_it() {
+    must_be_clean(
+        migrations()
+            .filter(|file| file.name() > FIRST_RELEASE && !file.text.contains("-- contract: "))
+            .flat_map(|file| {
+                taken_away(&file.text).into_iter().map(move |(byte, what)| {
+                    file.at_byte(
+                        byte,
+                        format!("{what} breaks the version before: first `-- contract: unused since …` (services/shared/postgres)"),
+                    )
+                })
+            }),
+    );
+}
+
+/// What an older version may still need, and where it is taken away.
+fn taken_away(sql: &str) -> Vec<(usize, String)> {
+    const TAKING: [[&str; 2]; 5] = [
+        ["DROP", "TABLE"],
+        ["DROP", "COLUMN"],
+        ["RENAME", "TO"],
+        ["RENAME", "COLUMN"],
+        ["SET", "NOT"],
+    ];
+    let tokens = tokens(sql);
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    pairs
+        .filter(|((_, first), (_, second))| TAKING.contains(&[first.as_str(), second.as_str()]))
+        .map(|((byte, first), (_, second))| (*byte, format!("`{first} {second}`")))
+        .collect()
+}
+
+#[test]
+fn what_is_taken_away_is_found() {
+    let taken = |sql| taken_away(sql).len();
+    assert_eq!(taken("ALTER TABLE a DROP COLUMN b, RENAME COLUMN c TO d;"), 2);
+    assert_eq!(
+        taken("ALTER TABLE a ALTER COLUMN b SET NOT NULL; DROP TABLE c;"),
+        2
+    );
+    assert_eq!(
+        taken("ALTER TABLE a ADD COLUMN b text, DROP CONSTRAINT c; DROP INDEX d;"),
+        0
+    );
+}
+
 /// The constraints without a name, and where they stand.
 fn unnamed(sql: &str) -> Vec<(usize, &'static str)> {
     const KINDS: [&str; 6] = ["PRIMARY", "UNIQUE", "CHECK", "REFERENCES", "FOREIGN", "EXCLUDE"];

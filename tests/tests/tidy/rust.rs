@@ -86,8 +86,11 @@ fn is_used(code: &str, at: usize, word: &str) -> bool {
 
 #[test]
 fn money_is_never_a_float() {
-    let counts_money =
-        |file: &&File| file.path.starts_with("services/transfer/") || file.path.contains("/domain/");
+    // seconds of a metric are the one thing there that is a float
+    let counts_money = |file: &&File| {
+        (file.path.starts_with("services/transfer/") && !file.path.ends_with("/metrics.rs"))
+            || file.path.contains("/domain/")
+    };
     must_be_clean(rust().filter(counts_money).flat_map(|file| {
         let code = code(&file.text);
         ["f32", "f64"]

@@ -2,7 +2,15 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use anyhow::Result;
+
 use super::{Service, World, WorldOptions};
+use crate::{infra::postgres_url, ports};
+
+/// A port that answers health probes in clear text, where the port of the service does not.
+pub(super) const HEALTH: &str = "KONTOR_HEALTH_LISTEN";
+/// By this setting a service talks to the others by TLS.
+const TLS: &str = "KONTOR_TLS_CERT_FILE";
 
 type Placed = (Service, usize, SocketAddr);
 
@@ -11,10 +19,9 @@ pub(super) fn of(
     world: &World,
     options: &WorldOptions,
     secret_file: &Path,
-    service: Service,
-    address: SocketAddr,
+    (service, index, address): Placed,
     all: &[Placed],
-) -> Vec<(String, String)> {
+) -> Result<Vec<(String, String)>> {
     let mut settings = vec![
         ("KONTOR_LISTEN".to_owned(), address.to_string()),
         (
@@ -27,13 +34,21 @@ pub(super) fn of(
         put("KONTOR_OTLP_ENDPOINT", endpoint.clone());
     }
     if service.has_database() {
-        put("KONTOR_DATABASE_URL", world.database_url(service));
+        let url = match options.postgres.get(index) {
+            Some(address) => postgres_url(address, &world.database(service)),
+            None => world.database_url(service),
+        };
+        put("KONTOR_DATABASE_URL", url);
     }
     if matches!(service, Service::Gateway | Service::Auth) {
         put("KONTOR_REDIS_URL", world.infra.redis_url());
         put("KONTOR_REDIS_PREFIX", world.redis_prefix());
     }
-    if matches!(service, Service::Account | Service::Chat) {
+    if service == Service::Transfer {
+        let key = secret_file.with_file_name(super::LEDGER_KEY);
+        put("KONTOR_LEDGER_KEY_FILE", key.display().to_string());
+    }
+    if matches!(service, Service::Account | Service::Transfer | Service::Chat) {
         put("KONTOR_KAFKA_BROKERS", world.kafka_brokers().to_owned());
         put("KONTOR_KAFKA_TOPIC_PREFIX", world.topic_prefix());
     }
@@ -57,7 +72,11 @@ pub(super) fn of(
             settings.push((name.clone(), value.clone()));
         }
     }
-    settings
+    let has = |name: &str| settings.iter().any(|(set, _)| set == name);
+    if service != Service::Gateway && has(TLS) && !has(HEALTH) {
+        settings.push((HEALTH.to_owned(), format!("127.0.0.1:{}", ports::free()?)));
+    }
+    Ok(settings)
 }
 
 fn calls(service: Service) -> &'static [Service] {

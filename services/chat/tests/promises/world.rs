@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use channel::{Channel, Stack};
 use events::{Outgoing, Relay, outbox};
 use lifecycle::{Failure, Lifecycle};
 use local::Infra;
@@ -20,13 +21,7 @@ use proto::{
     },
 };
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rpc::{
-    Caller,
-    caller::Key,
-    client::{Channel, Stack},
-    process::Config as _,
-    server::Routes,
-};
+use rpc::{Caller, caller::Key, process::Config as _, server::Routes};
 use settings::Reader;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::net::TcpListener;
@@ -110,7 +105,7 @@ impl World {
 
     /// A client of an instance, as a user.
     pub fn client(&self, instance: &Instance, user_id: i64) -> Client {
-        let channel = Channel::new("chat", vec![instance.address.clone()], &self.lifecycle);
+        let channel = Channel::new("chat", vec![instance.address.clone()], None, &self.lifecycle);
         let caller = Caller::User {
             user_id,
             operator: false,

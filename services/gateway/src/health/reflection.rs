@@ -95,8 +95,8 @@ mod tests {
             .services()
             .map(|service| service.full_name().to_owned())
             .collect();
-        assert_eq!(names.len(), 4, "{names:?}");
-        assert_eq!(public_services().len(), 4);
+        assert!(names.len() >= 4, "{names:?}");
+        assert_eq!(public_services().len(), names.len());
         for method in proto::method::all() {
             let service = method.descriptor.parent_service();
             let public = method.access != Access::Internal;

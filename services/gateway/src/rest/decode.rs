@@ -2,13 +2,15 @@
 //!
 //! Every bad field is found in one pass. The sentences name the field as the client knows it, and nothing of ours.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
 use serde::de::value::{BorrowedStrDeserializer, Error as TextError};
 
 use super::json::Json;
@@ -59,8 +61,20 @@ pub(crate) fn unsupported(descriptor: &MessageDescriptor) -> Option<String> {
         }
         above.push(descriptor.clone());
         let found = descriptor.fields().find_map(|field| {
-            let what = match field.kind() {
-                _ if field.is_map() => "a map",
+            // what a map's values may be is what a field may be
+            let kind = match field.kind() {
+                Kind::Message(entry) if field.is_map() => {
+                    if entry.map_entry_key_field().kind() != Kind::String {
+                        return Some(format!(
+                            "{} is a map with keys that are no strings",
+                            field.full_name()
+                        ));
+                    }
+                    entry.map_entry_value_field().kind()
+                }
+                kind => kind,
+            };
+            let what = match kind {
                 Kind::Double | Kind::Float => "a floating point number",
                 Kind::Message(inner) if is_text(&inner) => return None,
                 Kind::Message(inner) if inner.package_name() == "google.protobuf" => {
@@ -141,6 +155,9 @@ fn value(
     path: &dyn Fn() -> String,
     violations: &mut Violations,
 ) -> Option<Value> {
+    if field.is_map() {
+        return map(&field.kind(), json, path, violations);
+    }
     if !field.is_list() {
         return element(&field.kind(), json, path, violations);
     }
@@ -155,6 +172,26 @@ fn value(
         list.extend(element(&kind, member, &path, violations));
     }
     Some(Value::List(list))
+}
+
+fn map(kind: &Kind, json: Json<'_>, path: &dyn Fn() -> String, violations: &mut Violations) -> Option<Value> {
+    let (Kind::Message(entry), Json::Object(members)) = (kind, json) else {
+        violations.add(path(), "must be an object");
+        return None;
+    };
+    let kind = entry.map_entry_value_field().kind();
+    let mut map = HashMap::with_capacity(members.len());
+    for (name, member) in members {
+        let path = || format!("{}.{}", path(), shorten(&name));
+        if let Some(value) = element(&kind, member, &path, violations)
+            && map
+                .insert(MapKey::String(name.clone().into_owned()), value)
+                .is_some()
+        {
+            violations.add(path(), "is given twice");
+        }
+    }
+    Some(Value::Map(map))
 }
 
 fn element(

@@ -5,6 +5,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 use uuid::Uuid;
 
 use super::{decode::Violations, routes::Route};
+use crate::request_id::new_uuid;
 
 const HEADER: &str = "idempotency-key";
 const MAX_BYTES: usize = 255;
@@ -29,7 +30,7 @@ pub(crate) fn fill(
         if headers.contains_key(HEADER) {
             violations.add(HEADER, "is given twice");
         } else if given.is_empty() {
-            message.set_field(field, Value::String(Uuid::now_v7().to_string()));
+            message.set_field(field, Value::String(new_uuid().to_string()));
         }
         return;
     };

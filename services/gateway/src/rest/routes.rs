@@ -12,6 +12,9 @@ use super::{
     decode,
 };
 
+/// The message of a body that is not JSON.
+const HTTP_BODY: &str = "google.api.HttpBody";
+
 /// Which part of a request is in the HTTP body.
 #[derive(Debug, PartialEq)]
 pub(crate) enum BodyRule {
@@ -38,6 +41,8 @@ pub(crate) struct Route {
     pub response_body: Option<FieldDescriptor>,
     pub idempotency: Option<FieldDescriptor>,
     pub success: StatusCode,
+    /// The answer brings its own media type, and is sent as it is.
+    pub raw: bool,
 }
 
 /// What a verb and a path lead to.
@@ -134,6 +139,7 @@ impl Routes {
             body,
             response_body,
             idempotency: contract::idempotency_field(input),
+            raw: output.full_name() == HTTP_BODY,
             success: StatusCode::from_u16(method.http_success).map_err(|error| error.to_string())?,
         };
         self.trees[verb]

@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
+use channel::UNREACHABLE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use prost_reflect::{Kind, MessageDescriptor};
-use rpc::{client::UNREACHABLE, error::DOMAIN};
+use rpc::error::DOMAIN;
 use serde::Serialize;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
@@ -76,7 +77,7 @@ impl Problem {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "BODY_TOO_LARGE",
-            "The body is larger than 1 MiB",
+            "The body is larger than this method takes",
         )
     }
 
@@ -106,7 +107,7 @@ impl Problem {
             Self::new(http, default_reason(status.code()), sentence)
         };
         if ours.is_some()
-            && http == StatusCode::BAD_REQUEST
+            && matches!(http, StatusCode::BAD_REQUEST | StatusCode::CONFLICT)
             && let Some(bad) = details.bad_request()
             && !bad.field_violations.is_empty()
         {
@@ -115,7 +116,10 @@ impl Problem {
                 .iter()
                 .map(|violation| (json_path(input, &violation.field), violation.description.clone()))
                 .collect();
-            problem.sentence = sentence_of(&problem.violations).into();
+            // what differs is no bad field: there the service's own sentence says more
+            if http == StatusCode::BAD_REQUEST {
+                problem.sentence = sentence_of(&problem.violations).into();
+            }
         }
         problem.retry_after_s = match http {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -358,6 +362,20 @@ mod tests {
         details.set_retry_info(Some(std::time::Duration::from_millis(1_001)));
         let status = Status::with_error_details(Code::ResourceExhausted, "slow down", details);
         assert_eq!(of(&status).retry_after_s, Some(2));
+    }
+
+    #[test]
+    fn a_conflict_names_what_differs_in_its_own_words() {
+        let mut details =
+            ErrorDetails::with_error_info("TRANSFER_ID_REUSED", DOMAIN, std::collections::HashMap::new());
+        details.add_bad_request_violation("amount", "differs");
+        let status = Status::with_error_details(Code::AlreadyExists, "amount differs", details);
+        let problem = of(&status);
+        assert_eq!(
+            (problem.status.as_u16(), &*problem.sentence),
+            (409, "amount differs")
+        );
+        assert_eq!(problem.violations, [("amount".to_owned(), "differs".to_owned())]);
     }
 
     #[test]

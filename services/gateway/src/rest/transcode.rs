@@ -1,9 +1,11 @@
 //! One request in, one answer out: JSON and URL become the framed protobuf message that an upstream reads, and back.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions, Value};
+
+use proto::http_body::HttpBody;
 
 use super::{
     decode::{self, Violations},
@@ -95,7 +97,7 @@ fn frame(message: &DynamicMessage) -> Bytes {
     let length = message.encoded_len();
     let mut framed = BytesMut::with_capacity(FRAME_HEADER_BYTES + length);
     framed.put_u8(0);
-    // a request is at most 1 MiB of JSON, its protobuf form is smaller
+    // a request is at most some MiB of JSON, its protobuf form is smaller
     framed.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     message.encode_raw(&mut framed);
     framed.freeze()
@@ -110,8 +112,31 @@ pub(crate) enum AnswerError {
     Json(#[from] serde_json::Error),
 }
 
-/// Makes the JSON body of an answer from its message.
-pub(crate) fn answer(route: &Route, message: Bytes) -> Result<Vec<u8>, AnswerError> {
+/// The body of an answer.
+pub(crate) struct Answer {
+    pub content_type: HeaderValue,
+    pub body: Bytes,
+}
+
+/// Makes the body of an answer from its message: JSON, or what the message brings.
+pub(crate) fn answer(route: &Route, message: Bytes) -> Result<Answer, AnswerError> {
+    if route.raw {
+        let HttpBody { content_type, data } = HttpBody::decode(message)?;
+        return Ok(Answer {
+            content_type: HeaderValue::try_from(content_type)
+                .ok()
+                .filter(|content_type| !content_type.is_empty())
+                .unwrap_or(HeaderValue::from_static("application/octet-stream")),
+            body: data,
+        });
+    }
+    Ok(Answer {
+        content_type: HeaderValue::from_static("application/json"),
+        body: json(route, message)?.into(),
+    })
+}
+
+fn json(route: &Route, message: Bytes) -> Result<Vec<u8>, AnswerError> {
     let message = DynamicMessage::decode(route.output.clone(), message)?;
     let mut json = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::new(&mut json);

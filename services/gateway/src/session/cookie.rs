@@ -29,11 +29,16 @@ impl Cookies {
     /// The `Set-Cookie` header that an upstream's answer asks for.
     pub fn asked_by(self, answer: &HeaderMap) -> Option<HeaderValue> {
         let text = |name: &HeaderName| answer.get(name).and_then(|value| value.to_str().ok());
-        if answer.contains_key(&CLEAR) {
+        if Self::is_cleared_by(answer) {
             return self.make("", 0);
         }
         let token = text(&SET)?;
         self.make(token, text(&MAX_AGE)?.parse().ok()?)
+    }
+
+    /// Whether an upstream's answer says that the caller's session has ended.
+    pub fn is_cleared_by(answer: &HeaderMap) -> bool {
+        answer.contains_key(&CLEAR)
     }
 
     fn make(self, token: &str, max_age_s: u64) -> Option<HeaderValue> {

@@ -156,14 +156,7 @@ fn own_pause(pause: Duration, digest: &Digest) -> Duration {
 impl Sessions {
     /// Watches the caller's session for a stream, if the caller has one.
     pub fn watch(&self, caller: &Caller) -> Option<Watched> {
-        let Caller::User {
-            session: Some(session),
-            ..
-        } = caller
-        else {
-            return None;
-        };
-        Some(self.streams.add(digest_of(session)?))
+        Some(self.streams.add(digest_of(caller)?))
     }
 
     /// Looks at the watched sessions until the lifecycle stops.
@@ -174,6 +167,7 @@ impl Sessions {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
+                self.known.sweep(std::time::Instant::now());
                 self.look(&questions).await;
             }
         };
@@ -196,7 +190,7 @@ impl Sessions {
                     let now = unix_now();
                     for (digest, value) in batch.iter().zip(values) {
                         match value {
-                            Some(cached) => self.streams.learn(digest, &cached.into_found(now)),
+                            Some(cached) => self.learn(digest, &cached.into_found(now)),
                             None => missing.push(*digest),
                         }
                     }
@@ -210,6 +204,13 @@ impl Sessions {
             }
         }
         self.question(questions, &missing, WHEN_MISSING);
+    }
+
+    fn learn(&self, digest: &Digest, found: &Found) {
+        if *found == Found::Invalid {
+            self.known.forget(digest);
+        }
+        self.streams.learn(digest, found);
     }
 
     /// Has auth asked about those that are due, as far as there is room.
@@ -228,7 +229,7 @@ impl Sessions {
             return;
         }
         match resolve(self.auth.clone(), digest).await {
-            Ok(found) => self.streams.learn(&digest, &found),
+            Ok(found) => self.learn(&digest, &found),
             // not a warning: it would be one for each stream; who calls next is told, and the channel logs the outage
             Err(status) => {
                 tracing::debug!(code = ?status.code(), "auth did not resolve a watched session");
@@ -238,8 +239,19 @@ impl Sessions {
     }
 }
 
+/// The session of a caller who has one.
+pub(super) fn digest_of(caller: &Caller) -> Option<Digest> {
+    match caller {
+        Caller::User {
+            session: Some(session),
+            ..
+        } => read_hex(session),
+        _ => None,
+    }
+}
+
 /// The digest that was written with [`hex`].
-fn digest_of(text: &str) -> Option<Digest> {
+fn read_hex(text: &str) -> Option<Digest> {
     let mut digest = Digest::default();
     if text.len() != 2 * digest.len() {
         return None;
@@ -329,8 +341,8 @@ mod tests {
     #[test]
     fn a_digest_is_read_from_hex() {
         let digest: Digest = std::array::from_fn(|n| u8::try_from(n * 8).unwrap_or_default());
-        assert_eq!(digest_of(&hex(&digest)), Some(digest));
-        assert_eq!(digest_of("00"), None);
-        assert_eq!(digest_of(&"x".repeat(64)), None);
+        assert_eq!(read_hex(&hex(&digest)), Some(digest));
+        assert_eq!(read_hex("00"), None);
+        assert_eq!(read_hex(&"x".repeat(64)), None);
     }
 }

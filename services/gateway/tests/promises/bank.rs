@@ -27,16 +27,14 @@ use proto::{
         self as chat,
         chat_service_server::{ChatService, ChatServiceServer},
     },
-    transfer::v1::{
-        self as transfer,
-        transfer_service_server::{TransferService, TransferServiceServer},
-    },
 };
 use rpc::{Caller, caller::Key, error};
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, sync::Notify};
 use tonic::{Code, Request, Response, Status, body::Body, transport::server::TcpIncoming};
 use tower::util::MapRequestLayer;
+
+use crate::ledger::{Accounts, Transfers};
 
 /// The session token of user 1.
 pub const ALICE: &str = "alice-alice-alice-alice-alice-alice-alice-a";
@@ -46,6 +44,8 @@ pub const OPERATOR: &str = "operator-operator-operator-operator-operato";
 pub const ENDLESS: i64 = 777;
 /// An amount whose transfer waits until [`Bank::gate`] opens.
 pub const GATED: i64 = 778;
+/// An amount whose transfer had been made before.
+pub const REPLAYED: i64 = 779;
 /// What an upstream's error must not tell the world.
 pub const SECRET: &str = "relation \"users\" does not exist";
 
@@ -89,7 +89,8 @@ impl Bank {
             .add_service(AuthServiceServer::new(bank.clone()))
             .add_service(SessionServiceServer::new(bank.clone()))
             .add_service(AccountServiceServer::new(bank.clone()))
-            .add_service(TransferServiceServer::new(bank.clone()))
+            .add_service(Transfers(bank.clone()))
+            .add_service(Accounts)
             .add_service(ChatServiceServer::new(bank.clone()))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         lifecycle.spawn_until_stopping("bank", async move { server.await.unwrap() });
@@ -247,68 +248,6 @@ impl AccountService for Bank {
             }
             _ => Err(error::reject(Code::NotFound, "USER_NOT_FOUND", "User not found")),
         }
-    }
-}
-
-#[tonic::async_trait]
-impl TransferService for Bank {
-    async fn create_transfer(
-        &self,
-        request: Request<transfer::CreateTransferRequest>,
-    ) -> Result<Response<transfer::CreateTransferResponse>, Status> {
-        let caller = rpc::caller(&request)?.user_id()?;
-        let transfer = request.into_inner();
-        if caller != transfer.from_user_id {
-            let sentence = "Can only transfer from your account";
-            return Err(error::reject(
-                Code::PermissionDenied,
-                "NOT_YOUR_ACCOUNT",
-                sentence,
-            ));
-        }
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        match transfer.amount {
-            ENDLESS => std::future::pending().await,
-            GATED => self.gate.notified().await,
-            1_001.. => {
-                let reason = "INSUFFICIENT_BALANCE";
-                return Err(error::reject(
-                    Code::FailedPrecondition,
-                    reason,
-                    "Insufficient balance",
-                ));
-            }
-            _ => {}
-        }
-        Ok(Response::new(transfer::CreateTransferResponse {
-            status: "success".into(),
-            transfer_id: transfer.transfer_id,
-            created_at: None,
-        }))
-    }
-
-    async fn get_transfer(
-        &self,
-        _: Request<transfer::GetTransferRequest>,
-    ) -> Result<Response<transfer::GetTransferResponse>, Status> {
-        Err(error::reject(
-            Code::NotFound,
-            "TRANSFER_NOT_FOUND",
-            "Transfer not found",
-        ))
-    }
-
-    async fn deposit(
-        &self,
-        request: Request<transfer::DepositRequest>,
-    ) -> Result<Response<transfer::DepositResponse>, Status> {
-        let transfer_id = request.into_inner().transfer_id;
-        let status = "success".into();
-        Ok(Response::new(transfer::DepositResponse {
-            status,
-            transfer_id,
-            created_at: None,
-        }))
     }
 }
 

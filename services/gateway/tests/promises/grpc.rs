@@ -23,7 +23,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::{
-    bank::{ALICE, ENDLESS, SECRET},
+    bank::{ALICE, ENDLESS, REPLAYED, SECRET},
     world::{World, signed_in},
 };
 
@@ -171,6 +171,22 @@ async fn a_login_sets_the_cookie_here_too() {
 }
 
 #[tokio::test]
+async fn metadata_of_a_service_passes_through() {
+    let world = World::new().await;
+    let mut transfers = TransferServiceClient::new(world.grpc().await);
+    let transfer = CreateTransferRequest {
+        from_user_id: 1,
+        amount: REPLAYED,
+        ..Default::default()
+    };
+    let answer = transfers
+        .create_transfer(signed_in(transfer, ALICE))
+        .await
+        .unwrap();
+    assert_eq!(answer.metadata().get("idempotent-replayed").unwrap(), "true");
+}
+
+#[tokio::test]
 async fn deadlines_are_given_capped_and_kept() {
     let world = World::with(&[("KONTOR_DEADLINE_MS", "2000")]).await;
     let mut transfers = TransferServiceClient::new(world.grpc().await);
@@ -278,6 +294,9 @@ async fn health_and_the_public_contracts_are_shown() {
             "kontor.account.v1.AccountService",
             "kontor.auth.v1.AuthService",
             "kontor.chat.v1.ChatService",
+            "kontor.transfer.v1.LedgerAccountService",
+            "kontor.transfer.v1.LedgerAdminService",
+            "kontor.transfer.v1.ScheduleService",
             "kontor.transfer.v1.TransferService",
         ]
     );

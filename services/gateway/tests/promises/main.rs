@@ -5,7 +5,9 @@
 mod bank;
 mod drain;
 mod grpc;
+mod ledger;
 mod limits;
 mod rest;
 mod sessions;
+mod tls;
 mod world;

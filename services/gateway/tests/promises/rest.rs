@@ -4,7 +4,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::{
-    bank::{ALICE, ENDLESS, OPERATOR, SECRET},
+    bank::{ALICE, ENDLESS, OPERATOR, REPLAYED, SECRET},
     world::World,
 };
 
@@ -311,6 +311,35 @@ async fn an_idempotency_key_becomes_the_callers_uuid() {
     assert_ne!(deposit(OPERATOR, "order-2").await.unwrap(), first);
     assert_eq!(deposit(OPERATOR, &first).await.unwrap(), first);
     assert_eq!(deposit(OPERATOR, "").await, None);
+}
+
+#[tokio::test]
+async fn a_repeated_write_says_that_it_was_done_before() {
+    let world = World::new().await;
+    let replayed = async |amount: i64| {
+        let transfer = json!({"from": 1, "to": 2, "amount": amount});
+        let request = world.post("/api/transfer").bearer_auth(ALICE).json(&transfer);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.headers().get("idempotent-replayed").cloned()
+    };
+    assert_eq!(replayed(REPLAYED).await, Some("true".parse().unwrap()));
+    assert_eq!(replayed(5).await, None);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_json_comes_as_it_is() {
+    let world = World::new().await;
+    let path = "/api/accounts/7/statement.csv?from_time=2026-01-01T00:00:00Z";
+    let response = world.get(path).bearer_auth(ALICE).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/csv; charset=utf-8");
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    let body = "account,amount\r\n7,\"1\"\r\n";
+    assert_eq!(response.text().await.unwrap(), body);
+    let head = world.request(Method::HEAD, path).bearer_auth(ALICE).send();
+    let length = body.len().to_string();
+    assert_eq!(head.await.unwrap().headers()["content-length"], length.as_str());
 }
 
 #[tokio::test]

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 /// Doubles from the first pause to the longest; half of each pause is random, so that instances do not try in step.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     longest: Duration,
     tries: u32,
 }
 
 impl Backoff {
-    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
+    /// Pauses from `first` to `longest`.
+    pub const fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
             longest,
@@ -20,16 +21,21 @@ impl Backoff {
     }
 
     /// How many pauses were taken since the start or the last success.
-    pub(crate) const fn tries(&self) -> u32 {
+    pub const fn tries(&self) -> u32 {
         self.tries
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// Begins again with the first pause.
+    pub fn reset(&mut self) {
         self.tries = 0;
     }
 
     /// The next pause.
-    pub(crate) fn next(&mut self) -> Duration {
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "pauses never end, and need no iterator"
+    )]
+    pub fn next(&mut self) -> Duration {
         let full = self
             .first
             .saturating_mul(1_u32.checked_shl(self.tries.min(16)).unwrap_or(1))

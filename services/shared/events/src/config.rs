@@ -59,8 +59,8 @@ impl Config {
         client
     }
 
-    /// An idempotent producer that keeps the order of each partition.
-    pub(crate) fn producer(&self) -> ClientConfig {
+    /// An idempotent producer that keeps the order of each partition. For services whose own tables are the outbox.
+    pub fn producer(&self) -> ClientConfig {
         let mut client = self.client();
         client
             .set("enable.idempotence", "true")

@@ -18,6 +18,7 @@ mod metrics;
 pub mod outbox;
 mod record;
 
+pub use backoff::Backoff;
 pub use config::Config;
 pub use outbox::{Outgoing, Relay};
-pub use record::{Record, Unnamed};
+pub use record::{CONTENT_TYPE, EVENT_ID, EVENT_TYPE, PROTOBUF, Record, Unnamed};

@@ -11,10 +11,14 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::Uuid;
 
-pub(crate) const EVENT_ID: &str = "event-id";
-pub(crate) const EVENT_TYPE: &str = "event-type";
-pub(crate) const CONTENT_TYPE: &str = "content-type";
-pub(crate) const PROTOBUF: &str = "application/x-protobuf";
+/// The header with the id of the event, the same each time that it comes.
+pub const EVENT_ID: &str = "event-id";
+/// The header with the full name of the protobuf message.
+pub const EVENT_TYPE: &str = "event-type";
+/// The header with the form of the payload: [`PROTOBUF`].
+pub const CONTENT_TYPE: &str = "content-type";
+/// An encoded protobuf message.
+pub const PROTOBUF: &str = "application/x-protobuf";
 
 /// A record that came from Kafka.
 #[derive(Clone, Debug)]

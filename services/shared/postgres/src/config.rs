@@ -56,6 +56,11 @@ impl Config {
                     "idle_in_transaction_session_timeout",
                     IDLE_IN_TRANSACTION_TIMEOUT_MS,
                 ),
+                // a session whose client has gone, silently too, ends within half a minute, and its locks with it
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+                ("client_connection_check_interval", "1000"),
             ])
             // statements can hold personal data: only their shape is logged, and only on demand
             .log_statements(LevelFilter::Trace)

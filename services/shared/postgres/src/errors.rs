@@ -35,6 +35,8 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // what answers is not a PostgreSQL that works: a proxy whose server is away takes a connection and ends it
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::BeginFailed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_unavailable_code(&code)),
         _ => false,
@@ -72,6 +74,9 @@ mod tests {
             assert!(!is_unavailable_code(code), "{code}");
         }
         assert!(is_unavailable(&sqlx::Error::PoolTimedOut));
+        assert!(is_unavailable(&sqlx::Error::Protocol(
+            "unexpected response from SSLRequest: 0x00".to_owned()
+        )));
         assert!(!is_unavailable(&sqlx::Error::RowNotFound));
     }
 }

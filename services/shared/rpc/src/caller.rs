@@ -12,16 +12,23 @@ use serde::{Deserialize, Serialize};
 use settings::{Invalid, Reader};
 use tonic::Status;
 
+use crate::recent::Recent;
+
 /// The header of the signed caller context.
 pub const HEADER: &str = "kontor-caller";
 
 /// How long a signed context is valid, in seconds: longer than any deadline would need it, short enough to be useless later.
 const LIFETIME_S: u64 = 30;
+/// How long a signature is used again for the same caller, in seconds. What is left of its life is longer than any deadline
+/// by default; and a service that reads it late has its leeway.
+const REUSED_S: u64 = 10;
+/// Callers whose signature is kept, and signatures that are known to be good: as many again may be a little older.
+const KEPT: usize = 8_192;
 /// How far the clocks of two instances may differ, in seconds.
 const LEEWAY_S: u64 = 5;
 
 /// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// Somebody without a session.
     Anonymous,
@@ -80,6 +87,8 @@ struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
+    signed: Recent<(&'static str, Caller), HeaderValue>,
+    verified: Recent<Box<[u8]>, Caller>,
 }
 
 /// Why a key or a signed context is not usable.
@@ -110,6 +119,8 @@ impl Key {
             encoding: EncodingKey::from_secret(bytes),
             decoding: DecodingKey::from_secret(bytes),
             validation,
+            signed: Recent::new(KEPT),
+            verified: Recent::new(KEPT),
         })))
     }
 
@@ -122,9 +133,20 @@ impl Key {
         )
     }
 
-    /// Signs that `issuer` vouches for the caller, for half a minute.
-    pub fn sign(&self, issuer: &str, caller: &Caller) -> Result<HeaderValue, Error> {
-        let iat = jsonwebtoken::get_current_timestamp();
+    /// Signs that `issuer` vouches for the caller, for half a minute. Within some seconds the same caller gets the same
+    /// signature.
+    pub fn sign(&self, issuer: &'static str, caller: &Caller) -> Result<HeaderValue, Error> {
+        let now = jsonwebtoken::get_current_timestamp();
+        let key = (issuer, caller.clone());
+        if let Some(signed) = self.0.signed.get(&key, now) {
+            return Ok(signed);
+        }
+        let signed = self.sign_anew(issuer, caller, now)?;
+        self.0.signed.put(key, signed.clone(), now, now + REUSED_S);
+        Ok(signed)
+    }
+
+    fn sign_anew(&self, issuer: &str, caller: &Caller, iat: u64) -> Result<HeaderValue, Error> {
         let (sub, role, sid) = match caller {
             Caller::Anonymous => (None, Role::Anonymous, None),
             Caller::User {
@@ -153,21 +175,35 @@ impl Key {
         Ok(value)
     }
 
-    /// Verifies a signed context.
+    /// Verifies a signed context. The very same bytes are not verified again while they are valid.
     pub fn verify(&self, value: &HeaderValue) -> Result<Caller, Error> {
+        let now = jsonwebtoken::get_current_timestamp();
+        if let Some(caller) = self.0.verified.get(value.as_bytes(), now) {
+            return Ok(caller);
+        }
+        let (caller, end) = self.verify_anew(value)?;
+        self.0
+            .verified
+            .put(value.as_bytes().into(), caller.clone(), now, end);
+        Ok(caller)
+    }
+
+    /// The caller, and when the context ends.
+    fn verify_anew(&self, value: &HeaderValue) -> Result<(Caller, u64), Error> {
         let claims = jsonwebtoken::decode::<Claims>(value.as_bytes(), &self.0.decoding, &self.0.validation)
             .map_err(|_| Error::Invalid)?
             .claims;
-        match (claims.role, claims.sub) {
-            (Role::Anonymous, None) => Ok(Caller::Anonymous),
-            (Role::Service, Some(name)) => Ok(Caller::Service { name }),
-            (role @ (Role::User | Role::Operator), Some(sub)) => Ok(Caller::User {
+        let caller = match (claims.role, claims.sub) {
+            (Role::Anonymous, None) => Caller::Anonymous,
+            (Role::Service, Some(name)) => Caller::Service { name },
+            (role @ (Role::User | Role::Operator), Some(sub)) => Caller::User {
                 user_id: sub.parse().map_err(|_| Error::Invalid)?,
                 operator: matches!(role, Role::Operator),
                 session: claims.sid,
-            }),
-            _ => Err(Error::Invalid),
-        }
+            },
+            _ => return Err(Error::Invalid),
+        };
+        Ok((caller, claims.exp))
     }
 }
 
@@ -203,6 +239,39 @@ mod tests {
                 caller
             );
         }
+    }
+
+    #[test]
+    fn a_signature_is_used_again_for_the_same_caller_only() {
+        let key = key("0123456789abcdef0123456789abcdef");
+        let user = |user_id| Caller::User {
+            user_id,
+            operator: false,
+            session: Some("ab".into()),
+        };
+        let first = key.sign("gateway", &user(1)).unwrap();
+        assert_eq!(key.sign("gateway", &user(1)).unwrap(), first);
+        assert_ne!(key.sign("gateway", &user(2)).unwrap(), first);
+        assert_ne!(key.sign("account", &user(1)).unwrap(), first);
+        for _ in 0..2 {
+            assert_eq!(key.verify(&first).unwrap(), user(1));
+        }
+    }
+
+    #[test]
+    fn a_context_that_was_verified_does_not_outlive_its_end() {
+        let key = key("0123456789abcdef0123456789abcdef");
+        let now = jsonwebtoken::get_current_timestamp();
+        // within the leeway: valid, but looked at anew each time
+        let old = key
+            .sign_anew("gateway", &Caller::Anonymous, now - LIFETIME_S)
+            .unwrap();
+        assert_eq!(key.verify(&old).unwrap(), Caller::Anonymous);
+        assert_eq!(key.0.verified.get(old.as_bytes(), now), None);
+        let new = key.sign("gateway", &Caller::Anonymous).unwrap();
+        key.verify(&new).unwrap();
+        assert_eq!(key.0.verified.get(new.as_bytes(), now), Some(Caller::Anonymous));
+        assert_eq!(key.0.verified.get(new.as_bytes(), now + LIFETIME_S + 1), None);
     }
 
     #[test]

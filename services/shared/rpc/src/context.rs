@@ -33,16 +33,23 @@ impl Deadline {
     }
 }
 
-/// The context of the request that this task serves.
-#[derive(Clone, Debug)]
-pub(crate) struct Current {
+/// What calls inherit from the request that this task serves; nothing where it serves none.
+#[derive(Clone, Debug, Default)]
+pub struct Current {
+    /// When its answer must be there.
     pub deadline: Option<Deadline>,
+    /// Its id.
     pub request_id: Option<HeaderValue>,
 }
 
 tokio::task_local! {
     /// Set by the server's guard around each handler, so that calls which the handler makes inherit it.
     pub(crate) static CURRENT: Current;
+}
+
+/// What the calls of this task inherit.
+pub fn current() -> Current {
+    CURRENT.try_with(Clone::clone).unwrap_or_default()
 }
 
 /// The verified caller of a request that came through the server stack.
@@ -92,9 +99,9 @@ pub fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     }))
 }
 
-/// Writes `grpc-timeout` in milliseconds, at least one.
+/// Writes `grpc-timeout` in milliseconds, at least one. It is rounded up: who is asked does not give up before who asks.
 pub fn write_timeout(headers: &mut HeaderMap, timeout: Duration) {
-    let millis = timeout.as_millis().clamp(1, 99_999_999);
+    let millis = timeout.as_nanos().div_ceil(1_000_000).clamp(1, 99_999_999);
     if let Ok(value) = HeaderValue::try_from(format!("{millis}m")) {
         headers.insert(GRPC_TIMEOUT, value);
     }
@@ -133,6 +140,11 @@ mod tests {
         assert_eq!(
             read_timeout(&headers).unwrap(),
             Some(Duration::from_millis(1_234))
+        );
+        write_timeout(&mut headers, Duration::from_micros(1_000_001));
+        assert_eq!(
+            read_timeout(&headers).unwrap(),
+            Some(Duration::from_millis(1_001))
         );
         write_timeout(&mut headers, Duration::ZERO);
         assert_eq!(read_timeout(&headers).unwrap(), Some(Duration::from_millis(1)));

@@ -11,11 +11,15 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "kontor";
 
-/// INVALID_ARGUMENT with one violation for each bad field: its name and what it must be.
+/// How many bad fields are named. An error travels in the headers of the answer, the sentence three times over, and peers
+/// take no more than 16 KiB of these.
+const MAX_VIOLATIONS: usize = 20;
+
+/// INVALID_ARGUMENT with one violation for each bad field, of many for the first ones: its name and what it must be.
 pub fn invalid<'a, D: Display>(violations: impl IntoIterator<Item = (&'a str, D)>) -> Status {
     let mut details = info("INVALID_ARGUMENT");
     let mut sentence = String::new();
-    for (field, description) in violations {
+    for (field, description) in violations.into_iter().take(MAX_VIOLATIONS) {
         let description = description.to_string();
         if !sentence.is_empty() {
             sentence.push_str("; ");
@@ -115,6 +119,17 @@ mod tests {
         );
         assert_eq!(reason(&status).as_deref(), Some("INVALID_ARGUMENT"));
         assert_eq!(violations(&status).len(), 2);
+    }
+
+    #[test]
+    fn an_error_fits_into_the_headers() {
+        let fields: Vec<String> = (0..10_000)
+            .map(|at| format!("transfer.splits[{at}].amount"))
+            .collect();
+        let problem = "must be between 1 and 9007199254740991 minor units";
+        let status = invalid(fields.iter().map(|field| (field.as_str(), problem)));
+        assert_eq!(violations(&status).len(), MAX_VIOLATIONS);
+        assert!(status.message().len() + status.details().len() * 4 / 3 < 12 * 1024);
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Problems {
     }
 
     /// A page token; empty is the first page.
-    pub fn token<T>(&mut self, token: &str, read: fn(&str) -> Option<T>) -> Option<T> {
+    pub fn token<T>(&mut self, token: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         if token.is_empty() {
             return None;
         }

@@ -1,6 +1,6 @@
-//! The stack around every handler, as one tower layer: trace and metrics → deadline → caller → access → limit → panic.
+//! The stack around every handler: trace and metrics → deadline → caller → access → limit → panic.
 //!
-//! One service with one boxed future does what six stacked layers would, without their six allocations a request.
+//! It stands between the connections and the services as one future without a box of its own.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -11,14 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, Request, Response};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use opentelemetry::{KeyValue, metrics::Histogram};
 use proto::method::{Access, Method};
+use telemetry::request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status, body::Body};
-use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field};
 
 use crate::{
@@ -26,16 +26,15 @@ use crate::{
     caller::{self, Key},
     context::{CURRENT, Current, REQUEST_ID, read_timeout},
     error,
+    server::Services,
 };
 
 /// Methods of the infrastructure itself, which every caller inside the cluster may use.
 const OPEN_PREFIXES: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection."];
 
-/// What the guard enforces.
-#[derive(Clone)]
-pub(crate) struct Guard(Arc<Policy>);
-
-struct Policy {
+/// What the guard enforces, and the services behind it.
+pub(crate) struct Guard {
+    services: Services,
     key: Key,
     slots: Arc<Semaphore>,
     default_deadline: Duration,
@@ -44,114 +43,86 @@ struct Policy {
 }
 
 impl Guard {
-    pub fn new(key: Key, max_in_flight: usize, default_deadline: Duration, max_deadline: Duration) -> Self {
+    pub fn new(
+        services: Services,
+        key: Key,
+        max_in_flight: usize,
+        default_deadline: Duration,
+        max_deadline: Duration,
+    ) -> Self {
         let duration = telemetry::metrics::meter()
             .f64_histogram("rpc.server.duration")
             .with_unit("s")
             .with_description("time from the request to the end of the answer")
             .build();
-        let slots = Arc::new(Semaphore::new(max_in_flight));
-        Self(Arc::new(Policy {
+        Self {
+            services,
             key,
-            slots,
+            slots: Arc::new(Semaphore::new(max_in_flight)),
             default_deadline,
             max_deadline,
             duration,
-        }))
-    }
-}
-
-impl<S> Layer<S> for Guard {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded {
-            policy: Arc::clone(&self.0),
-            inner,
         }
     }
-}
 
-/// A service behind the guard.
-#[derive(Clone)]
-pub(crate) struct Guarded<S> {
-    policy: Arc<Policy>,
-    inner: S,
-}
-
-impl<S> Service<Request<Body>> for Guarded<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: std::fmt::Display,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // the clone takes the place of the service that poll_ready found ready
-        let fresh = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, fresh);
-        let policy = Arc::clone(&self.policy);
+    /// Answers a request.
+    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if OPEN_PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
-            return Box::pin({
-                let mut inner = inner;
-                async move { inner.call(request).await }
-            });
+            return self.services.call(request).await;
         }
         let method = proto::method::by_path(path);
-        let span = start_span(&request, method);
-        Box::pin(serve(policy, inner, request, method, span.clone()).instrument(span))
+        let id = request.headers().get(REQUEST_ID).cloned();
+        let (span, in_hand) = if telemetry::spans() {
+            (start_span(request.headers(), method, id.as_ref()), None)
+        } else {
+            let name = method.map_or("unknown", |method| method.path.as_str());
+            let in_hand = request::Request::new("rpc", name, id.clone(), request.headers());
+            (Span::none(), Some(in_hand))
+        };
+        request::scope(in_hand, self.serve(request, method, id, span.clone()))
+            .instrument(span)
+            .await
     }
-}
 
-async fn serve<S>(
-    policy: Arc<Policy>,
-    mut inner: S,
-    mut request: Request<Body>,
-    method: Option<&'static Method>,
-    span: Span,
-) -> Result<Response<Body>, S::Error>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: std::fmt::Display,
-{
-    let record = Record {
-        started: Instant::now(),
-        method: method.map_or("unknown", |method| method.path.as_str()),
-        duration: policy.duration.clone(),
-        span,
-        code: None,
-    };
-    let admitted = match admit(&policy, &mut request, method) {
-        Ok(admitted) => admitted,
-        Err(status) => return Ok(finish(status.into_http::<Body>(), record, None)),
-    };
-    let current = Current {
-        deadline: admitted.deadline,
-        request_id: request.headers().get(REQUEST_ID).cloned(),
-    };
-    let handler = CURRENT.scope(current, AssertUnwindSafe(inner.call(request)).catch_unwind());
-    let outcome = match admitted.deadline {
-        Some(deadline) => match tokio::time::timeout(deadline.remaining(), handler).await {
-            Ok(outcome) => outcome,
-            Err(_) => return Ok(finish(error::late().into_http::<Body>(), record, None)),
-        },
-        None => handler.await,
-    };
-    match outcome {
-        Ok(Ok(response)) => Ok(finish(readable(response), record, admitted.slot)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
+    async fn serve(
+        &self,
+        mut request: Request<Body>,
+        method: Option<&'static Method>,
+        request_id: Option<HeaderValue>,
+        span: Span,
+    ) -> Response<Body> {
+        let record = Record {
+            started: Instant::now(),
+            method: method.map_or("unknown", |method| method.path.as_str()),
+            duration: self.duration.clone(),
+            span,
+            code: None,
+        };
+        let admitted = match admit(self, &mut request, method) {
+            Ok(admitted) => admitted,
+            Err(status) => return finish(status.into_http::<Body>(), record, None),
+        };
+        let current = Current {
+            deadline: admitted.deadline,
+            request_id,
+        };
+        let handler = CURRENT.scope(
+            current,
+            AssertUnwindSafe(self.services.call(request)).catch_unwind(),
+        );
+        let outcome = match admitted.deadline {
+            Some(deadline) => match tokio::time::timeout(deadline.remaining(), handler).await {
+                Ok(outcome) => outcome,
+                Err(_) => return finish(error::late().into_http::<Body>(), record, None),
+            },
+            None => handler.await,
+        };
+        let Ok(response) = outcome else {
             let status = error::internal("a handler panicked");
-            Ok(finish(status.into_http::<Body>(), record, None))
-        }
+            return finish(status.into_http::<Body>(), record, None);
+        };
+        finish(readable(response), record, admitted.slot)
     }
 }
 
@@ -161,7 +132,7 @@ struct Admitted {
 }
 
 /// Decides whether the request may run, and puts what the handler needs to know into its extensions.
-fn admit(policy: &Policy, request: &mut Request<Body>, method: Option<&Method>) -> Result<Admitted, Status> {
+fn admit(policy: &Guard, request: &mut Request<Body>, method: Option<&Method>) -> Result<Admitted, Status> {
     let streaming = method.is_some_and(|method| method.descriptor.is_server_streaming());
     let asked = read_timeout(request.headers())?;
     let timeout = match asked {
@@ -211,7 +182,7 @@ fn check_access(access: Access, caller: &Caller) -> Result<(), Status> {
     }
 }
 
-fn start_span(request: &Request<Body>, method: Option<&Method>) -> Span {
+fn start_span(headers: &HeaderMap, method: Option<&Method>, id: Option<&HeaderValue>) -> Span {
     // names come from the contracts, never from the caller: a made-up path must not make a new span name
     let (name, service, rpc) = match method {
         Some(method) => {
@@ -232,10 +203,10 @@ fn start_span(request: &Request<Body>, method: Option<&Method>) -> Span {
         otel.status_code = field::Empty,
         request.id = field::Empty,
     );
-    if let Some(id) = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
+    if let Some(id) = id.and_then(|id| id.to_str().ok()) {
         span.record("request.id", id);
     }
-    telemetry::propagation::set_parent(&span, telemetry::propagation::extract_metadata(request.headers()));
+    telemetry::propagation::set_parent(&span, telemetry::propagation::extract_metadata(headers));
     span
 }
 
@@ -253,7 +224,7 @@ fn readable(response: Response<Body>) -> Response<Body> {
     if tonics {
         error::invalid([(
             "request",
-            "must be one message of the method's type, at most 4 MiB long",
+            "must be one message of the method's type, and not longer than it accepts",
         )])
         .into_http()
     } else {

@@ -3,6 +3,7 @@ use std::{
     error::Error,
     fmt::{self, Display},
     fs,
+    num::NonZeroUsize,
     ops::RangeInclusive,
     str::FromStr,
     time::Duration,
@@ -13,6 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::description::{Description, Entry};
 
 const PREFIX: &str = "KONTOR_";
+/// The one variable of others that is ours to check: the runtime would end in a panic over a wrong one.
+const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
 const REDACTED: &str = "[redacted]";
 
 /// Reads settings and remembers what is wrong with them, and what they were, for [`Reader::describe`].
@@ -59,7 +62,8 @@ impl Reader {
     pub fn from_env() -> Self {
         let mut reader = Self::default();
         for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            let ours = |name: &&str| name.starts_with(PREFIX) || *name == WORKER_THREADS;
+            let Some(name) = name.to_str().filter(ours) else {
                 continue;
             };
             match value.into_string() {
@@ -145,6 +149,15 @@ impl Reader {
     ) -> Result<Duration, Invalid> {
         self.in_range(name, doc, range, default)
             .map(Duration::from_millis)
+    }
+
+    /// `TOKIO_WORKER_THREADS`: how many threads run requests. Absent, they are as many as the cores that the container may
+    /// use: its quota of CPU time, rounded down, at least one (cgroups v1 and v2).
+    pub fn worker_threads(&mut self) -> Result<Option<NonZeroUsize>, Invalid> {
+        self.optional(
+            WORKER_THREADS,
+            "threads that run requests; without it as many as the CPU limit allows",
+        )
     }
 
     /// A list with commas between its members, at least one.

@@ -2,6 +2,7 @@
 //!
 //! - [`run`] wraps the main future of a program: it starts everything, logs the error, flushes, and gives the exit code.
 //! - [`propagation`] carries the trace through gRPC metadata and Kafka headers (W3C Trace Context).
+//! - [`request`] is what a request has instead of a span where nothing records spans ([`spans`]).
 //! - [`metrics`] has the meter and the one set of latency buckets.
 //!
 //! Spans of `tracing` become OpenTelemetry spans. The fields `otel.kind`, `otel.name` and `otel.status_code` of a span are
@@ -14,13 +15,17 @@ mod export;
 mod log;
 pub mod metrics;
 pub mod propagation;
+pub mod request;
 
 use std::{
     fmt::Display,
     io::Write,
     panic,
     process::ExitCode,
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -38,6 +43,15 @@ use tracing_subscriber::{
 
 /// How long the flush at exit may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether anybody would see a span.
+static SPANS: AtomicBool = AtomicBool::new(true);
+
+/// Whether a span of a request is worth making: a collector gets it, or the filter of the log asks for spans. Where it is
+/// not, put a [`request::Request`] around the handler.
+pub fn spans() -> bool {
+    SPANS.load(Ordering::Relaxed)
+}
 
 /// Telemetry could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +96,11 @@ pub fn init(service: &'static str, config: &Config) -> Result<Guard, Error> {
         .with(spans_layer)
         .with(log)
         .try_init()?;
+    // a filter with brackets selects lines by their span
+    SPANS.store(
+        config.otlp_endpoint.is_some() || config.log.contains('['),
+        Ordering::Relaxed,
+    );
     opentelemetry::global::set_meter_provider(providers.meter.clone());
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);

@@ -15,7 +15,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{Config, Error, LogFormat};
+use crate::{Config, Error, LogFormat, request};
 
 /// Lines that wait for the writer; more are dropped.
 const LINES: usize = 16_384;
@@ -48,12 +48,20 @@ where
     Ok((layer, guard))
 }
 
-/// The trace and span id of the span in which a line is written.
+/// The trace and span id of the span, or of the request without one, in which a line is written.
 fn trace_ids() -> Option<(String, String)> {
-    Context::map_current(|context| {
+    let of_span = Context::map_current(|context| {
         let span = context.span();
         let ids = span.span_context();
         ids.is_valid()
             .then(|| (ids.trace_id().to_string(), ids.span_id().to_string()))
+    });
+    of_span.or_else(|| {
+        request::with_current(|request| {
+            request
+                .trace_ids()
+                .map(|(trace, span)| (trace.to_owned(), span.to_owned()))
+        })
+        .flatten()
     })
 }

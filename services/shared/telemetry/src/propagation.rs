@@ -12,16 +12,17 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::request;
+
 static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
 
-/// The trace context of the current tracing span, or else of the current OpenTelemetry context.
+/// The trace context of the current tracing span, or else of the request in hand, or else of OpenTelemetry's own context.
 pub fn current() -> Context {
     let context = Span::current().context();
     if context.span().span_context().is_valid() {
-        context
-    } else {
-        Context::current()
+        return context;
     }
+    request::with_current(request::Request::context).unwrap_or_else(Context::current)
 }
 
 /// Makes `span` a child of the remote span in `parent`, if there is one. Only before the span is entered.
@@ -34,7 +35,16 @@ pub fn set_parent(span: &Span, parent: Context) {
 
 /// Writes the current trace context into headers or gRPC metadata.
 pub fn inject_metadata(headers: &mut HeaderMap) {
-    PROPAGATOR.inject_context(&current(), &mut Headers(headers));
+    // most requests have no span: then the header goes on as it came
+    if !crate::spans() && request::with_current(|request| request.inject(headers)).is_some() {
+        return;
+    }
+    inject_context(&current(), headers);
+}
+
+/// Writes a trace context into headers.
+pub(crate) fn inject_context(context: &Context, headers: &mut HeaderMap) {
+    PROPAGATOR.inject_context(context, &mut Headers(headers));
 }
 
 /// Reads the caller's trace context from headers or gRPC metadata. Without a valid one, the context is empty.

@@ -43,7 +43,9 @@ fn answered(verb: &Verb, path: &str, message: &impl prost::Message) -> String {
     let Found::Route(route, _) = routes.find(verb, path) else {
         panic!("a route")
     };
-    String::from_utf8(answer(route, message.encode_to_vec().into()).unwrap()).unwrap()
+    let Answer { content_type, body } = answer(route, message.encode_to_vec().into()).unwrap();
+    assert_eq!(content_type, "application/json");
+    String::from_utf8(body.into()).unwrap()
 }
 
 #[test]
@@ -92,6 +94,16 @@ fn a_body_may_repeat_the_path_but_not_contradict_it() {
     assert_eq!(
         refused(&Verb::POST, "/api/messages/2", &with(3)),
         "receiver_id differs between the path and the body"
+    );
+}
+
+#[test]
+fn a_limit_of_zero_is_not_an_absent_one() {
+    let limits = sent(&Verb::POST, "/api/accounts/7/limits", r#"{"minimum":0}"#).unwrap();
+    let limits = transfer::SetAccountLimitsRequest::decode(limits).unwrap();
+    assert_eq!(
+        (limits.account_id, limits.minimum, limits.maximum),
+        (7, Some(0), None)
     );
 }
 
@@ -327,5 +339,88 @@ proptest! {
         let uri = format!("/api/users/{from}");
         let message = sent(&Verb::GET, &uri, "").unwrap();
         prop_assert_eq!(account::GetUserRequest::decode(message).unwrap().id, from);
+    }
+}
+
+#[test]
+fn maps_moments_enums_and_nested_messages_are_read() {
+    let body = r#"{"transfer":{"from":1,"amount":5,"splits":[{"to":2,"amount":2},{"to_account":3,"amount":3}],
+        "metadata":{"order":"7","":"x"}},"first_at":"2026-01-02T03:04:05.5Z","recurrence":{"unit":"RECURRENCE_UNIT_MONTH"}}"#;
+    let message = sent(&Verb::POST, "/api/schedules", body).unwrap();
+    let schedule = transfer::CreateScheduleRequest::decode(message).unwrap();
+    let asked = schedule.transfer.unwrap();
+    assert_eq!((asked.splits.len(), asked.splits[1].to_account_id), (2, 3));
+    assert_eq!(
+        (asked.metadata["order"].as_str(), asked.metadata[""].as_str()),
+        ("7", "x")
+    );
+    let moment = schedule.first_at.unwrap();
+    assert_eq!((moment.seconds, moment.nanos), (1_767_323_045, 500_000_000));
+    assert_eq!(
+        schedule.recurrence.unwrap().unit(),
+        transfer::RecurrenceUnit::Month
+    );
+    let of_transfer = |metadata: &str| {
+        refused(
+            &Verb::POST,
+            "/api/transfer",
+            &format!(r#"{{"metadata":{metadata}}}"#),
+        )
+    };
+    assert_eq!(of_transfer("[]"), "metadata must be an object");
+    assert_eq!(
+        of_transfer(r#"{"a":1}"#),
+        "metadata.a must be a string, not a number"
+    );
+    assert_eq!(of_transfer(r#"{"a":"1","a":"2"}"#), "metadata.a is given twice");
+}
+
+#[test]
+fn one_path_with_several_verbs_and_names_finds_its_method() {
+    let message = sent(
+        &Verb::POST,
+        &format!("/api/transfers/{ID}/post"),
+        r#"{"amount":5}"#,
+    )
+    .unwrap();
+    let post = transfer::PostTransferRequest::decode(message).unwrap();
+    assert_eq!((post.pending_id.as_str(), post.amount), (ID, 5));
+    assert!(!post.transfer_id.is_empty());
+    let uri = "/api/accounts/7/entries?from_time=2026-01-02T03:04:05Z&to_time=2026-01-03T03%3A04%3A05.25%2B01:00\
+               &oldest_first=true&reference=a+b";
+    let message = sent(&Verb::GET, uri, "").unwrap();
+    let list = transfer::ListEntriesRequest::decode(message).unwrap();
+    assert_eq!(
+        (list.account_id, list.oldest_first, list.reference.as_str()),
+        (7, true, "a b")
+    );
+    assert_eq!(list.from_time.unwrap().seconds, 1_767_323_045);
+    assert_eq!(list.to_time.unwrap().nanos, 250_000_000);
+    assert_eq!(
+        refused(&Verb::GET, "/api/accounts/7/entries?from_time=yesterday&at=x", ""),
+        "from_time has not the form of its type; at is not a parameter of this request"
+    );
+}
+
+#[test]
+fn a_body_that_is_not_json_is_taken_from_the_message() {
+    let routes = Routes::from_contracts().unwrap();
+    let Found::Route(route, _) = routes.find(&Verb::GET, "/api/accounts/7/statement.csv") else {
+        panic!("a route")
+    };
+    for (given, expected) in [
+        ("text/csv", "text/csv"),
+        ("", "application/octet-stream"),
+        ("a\nb", "application/octet-stream"),
+    ] {
+        let message = HttpBody {
+            content_type: given.into(),
+            data: Bytes::from_static(b"a,b\r\n\xff"),
+        };
+        let Answer { content_type, body } = answer(route, message.encode_to_vec().into()).unwrap();
+        assert_eq!(
+            (content_type.to_str().unwrap(), &body[..]),
+            (expected, &b"a,b\r\n\xff"[..])
+        );
     }
 }

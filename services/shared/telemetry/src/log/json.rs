@@ -14,6 +14,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::request;
+
 /// One flat JSON object a line: `timestamp level target message`, `trace_id span_id` inside a trace, the fields of the event,
 /// and the innermost span with its fields as `span`.
 pub(super) struct Json;
@@ -79,6 +81,17 @@ where
             } else {
                 writer.write_char('}')?;
             }
+        } else if let Some(request) = request::current() {
+            write!(
+                writer,
+                ",\"span\":{{\"name\":\"{}\",\"rpc.method\":\"{}\"",
+                request.name(),
+                request.method()
+            )?;
+            if let Some(id) = request.id() {
+                write!(writer, ",\"request.id\":{}", Value::from(id))?;
+            }
+            writer.write_char('}')?;
         }
         writer.write_str("}\n")
     }
@@ -208,6 +221,27 @@ mod tests {
         );
         assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
         assert_ne!(line["trace_id"], "0".repeat(32));
+    }
+
+    #[test]
+    fn a_request_without_a_span_is_named_all_the_same() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let headers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("traceparent"),
+            http::HeaderValue::from_static(parent),
+        )]);
+        let id = Some(http::HeaderValue::from_static("r-1"));
+        let request = request::Request::new("rpc", "/a/B", id, &headers);
+        let mut line = Box::pin(request::scope(Some(request), async { tracing::info!("hello") }));
+        let lines = logged(|| {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(line.as_mut().poll(&mut context).is_ready());
+        });
+        assert_eq!(
+            lines[0]["span"],
+            serde_json::json!({"name": "rpc", "rpc.method": "/a/B", "request.id": "r-1"})
+        );
+        assert_eq!(lines[0]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::request;
+
 /// The usual line of `tracing`, with the trace id in front.
 #[derive(Default)]
 pub(super) struct Pretty(Format<Full>);
@@ -26,6 +28,10 @@ where
     ) -> fmt::Result {
         if let Some((trace_id, _)) = super::trace_ids() {
             write!(writer, "{trace_id} ")?;
+        }
+        if let Some(request) = request::current() {
+            let id = request.id().unwrap_or_default();
+            write!(writer, "{}{{request.id={id}}} ", request.name())?;
         }
         self.0.format_event(context, writer, event)
     }
