@@ -1,0 +1,140 @@
+//! The drill: a base backup is made while people work, more is written behind it, and a PostgreSQL is restored onto a new volume from
+//! the backup and the log that was received since. A ledger on it must be the one that runs: as many rows, the same ends of all
+//! lanes, every signature and every balance right.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use proto::transfer::v1::{LaneHead, VerifyLedgerResponse};
+use rpc::{Caller, caller::Key};
+use tests::{
+    User,
+    cluster::{Cluster, PATIENCE, Pod, tell, verify},
+    eventually,
+    grpc::{door, signed},
+    promise_within,
+};
+use uuid::Uuid;
+
+/// What the drill's folder makes.
+const RESTORED: &str = "postgres-restored-0";
+const DRILL: &str = "components/data/drill";
+
+#[test]
+fn it_is_the_same_ledger() -> Result<()> {
+    promise_within(Duration::from_mins(8), async {
+        let cluster = Cluster::connect()?;
+        cluster.whole().await?;
+        let operator = cluster.operator().await?;
+        let alice = cluster.user(&operator, "Alice", 1000).await?;
+        let bob = cluster.user(&operator, "Bob", 0).await?;
+        pay(&alice, &bob, 10).await?;
+        let begin = Instant::now();
+        back_up(&cluster).await?;
+        let backed_up = begin.elapsed();
+        // what the log holds and the backup does not
+        pay(&alice, &bob, 10).await?;
+        let live = cluster.verify_ledger(&operator).await?;
+
+        // what an earlier drill left would be found as it was
+        forget(&cluster).await?;
+        let begin = Instant::now();
+        let kubectl = cluster.kubectl();
+        kubectl.run(&["apply", "-k", &cluster.part(DRILL)]).await?;
+        let outcome = restored(&cluster, operator.id, &live).await;
+        let log = kubectl.run(&["logs", RESTORED, "--container", "restore"]).await;
+        forget(&cluster).await?;
+        let found = outcome.with_context(|| format!("the drill's log: {log:?}"))?;
+        ensure!(
+            found.verified_rows == live.verified_rows && ends(&found) == ends(&live),
+            "{found:?} instead of {live:?}"
+        );
+        tell(format_args!(
+            "restored: backup in {:.1} s, restored and verified in {:.1} s: {} rows, {} accounts, {} lanes",
+            backed_up.as_secs_f32(),
+            begin.elapsed().as_secs_f32(),
+            found.verified_rows,
+            found.verified_accounts,
+            found.heads.len()
+        ));
+        Ok(())
+    })
+}
+
+/// The ends of all lanes that have any, in their order.
+fn ends(ledger: &VerifyLedgerResponse) -> Vec<LaneHead> {
+    let mut heads: Vec<_> = ledger
+        .heads
+        .iter()
+        .filter(|head| head.sequence > 0)
+        .cloned()
+        .collect();
+    heads.sort_by_key(|head| head.lane);
+    heads
+}
+
+async fn pay(from: &User, to: &User, times: usize) -> Result<()> {
+    for _ in 0..times {
+        from.transfer(to.id, 1, Uuid::new_v4()).await?.expect(200)?;
+    }
+    Ok(())
+}
+
+/// A backup at once, as the page of the data says it.
+async fn back_up(cluster: &Cluster) -> Result<()> {
+    let job = format!("backup-{}", Uuid::new_v4().simple());
+    let kubectl = cluster.kubectl();
+    kubectl
+        .run(&["create", "job", "--from=cronjob/postgres-backup", &job])
+        .await?;
+    let done = eventually("the backup is made", PATIENCE, async || {
+        let job = kubectl.get(&["job", &job]).await?;
+        ensure!(job["status"]["succeeded"] == 1, "{}", job["status"]);
+        Ok(())
+    })
+    .await;
+    let log = kubectl.run(&["logs", &format!("job/{job}")]).await;
+    kubectl.run(&["delete", "job", &job]).await?;
+    done.with_context(|| format!("its log: {log:?}"))
+}
+
+/// Waits for the restored PostgreSQL, and has the ledger on it verify itself.
+async fn restored(
+    cluster: &Cluster,
+    operator: i64,
+    live: &VerifyLedgerResponse,
+) -> Result<VerifyLedgerResponse> {
+    eventually("it is restored", PATIENCE, async || {
+        let json = cluster.kubectl().get(&["pod", RESTORED]).await?;
+        let pod = Pod::read(&json).context("no pod")?;
+        ensure!(pod.is_ready, "{}", pod.said());
+        Ok(())
+    })
+    .await?;
+    let forward = cluster.kubectl().forward(RESTORED, 7000).await?;
+    let key = Key::new(&cluster.secret("caller", "secret").await?.into())?;
+    let caller = Caller::User {
+        user_id: operator,
+        operator: true,
+        session: None,
+    };
+    verify(
+        door(&forward.address, signed(&key, &caller)?)?,
+        live.heads.clone(),
+    )
+    .await
+}
+
+/// Removes the drill and its volume.
+async fn forget(cluster: &Cluster) -> Result<()> {
+    let kubectl = cluster.kubectl();
+    let drill = cluster.part(DRILL);
+    kubectl
+        .run(&["delete", "-k", &drill, "--ignore-not-found"])
+        .await?;
+    let claim = format!("data-{RESTORED}");
+    kubectl
+        .run(&["delete", "pvc", &claim, "--ignore-not-found"])
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! A node is drained under load while every service runs twice: the eviction API takes what the budgets allow and refuses the rest,
+//! so that of each service one pod stays, and no request fails. With one node the evicted pods have nowhere to go, which is
+//! the worst case.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use serde_json::json;
+use tests::{
+    cluster::{Cluster, Load, SERVICES, kubectl::Said, tell},
+    promise_within,
+};
+
+const USERS: usize = 4;
+const PACE: Duration = Duration::from_millis(250);
+
+#[test]
+fn and_no_request_fails() -> Result<()> {
+    promise_within(Duration::from_mins(8), async {
+        let cluster = Cluster::connect()?;
+        cluster.whole().await?;
+        try_join_all(SERVICES.map(|service| cluster.scale(service, 2))).await?;
+        let load = Load::prepare(&cluster, USERS, PACE).await?;
+        let outcome = load
+            .during(async {
+                load.goes_on(2).await?;
+                let nodes = cluster.nodes().await?;
+                let evicted = async {
+                    let mut answers = Vec::new();
+                    for service in SERVICES {
+                        for pod in cluster.pods_of(service).await? {
+                            answers.push((service, evict(&cluster, &pod.name).await?));
+                        }
+                    }
+                    // what is left of each service must serve alone for a while
+                    load.goes_on(10).await?;
+                    anyhow::Ok(answers)
+                };
+                for node in &nodes {
+                    cluster.kubectl().run(&["cordon", node]).await?;
+                }
+                let evicted = evicted.await;
+                for node in &nodes {
+                    cluster.kubectl().run(&["uncordon", node]).await?;
+                }
+                evicted
+            })
+            .await;
+        try_join_all(SERVICES.map(|service| cluster.scale(service, 1))).await?;
+        let answers = outcome?;
+        for service in SERVICES {
+            let said = |refused: bool| {
+                answers
+                    .iter()
+                    .filter(|(of, said)| *of == service && (said.code != 0) == refused)
+                    .count()
+            };
+            ensure!(
+                said(false) == 1 && said(true) == 1,
+                "{service}: {} evicted, {} refused: {answers:?}",
+                said(false),
+                said(true)
+            );
+        }
+        let refusal = answers
+            .iter()
+            .find(|(_, said)| said.code != 0)
+            .context("nothing was refused")?;
+        ensure!(refusal.1.err.contains("disruption budget"), "{}", refusal.1.err);
+        tell(format_args!(
+            "drain: {} requests answered, one pod of each service was evicted",
+            load.answered()
+        ));
+        load.no_request_failed()?;
+        cluster.whole().await
+    })
+}
+
+/// Asks the eviction API, as `kubectl drain` does for each pod.
+async fn evict(cluster: &Cluster, pod: &str) -> Result<Said> {
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": "kontor"},
+    });
+    let path = format!("/api/v1/namespaces/kontor/pods/{pod}/eviction");
+    cluster
+        .kubectl()
+        .say(&["create", "--raw", &path, "-f", "-"], &eviction.to_string())
+        .await
+}

@@ -1,0 +1,50 @@
+//! `kubectl apply -k` of what is applied already changes nothing: `kubectl diff` finds no difference, every object is as it was, and so
+//! is every pod. (What `apply` prints is no measure: it says `configured` also for a patch without effect.)
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tests::{cluster::Cluster, promise};
+
+#[test]
+fn to_anything() -> Result<()> {
+    promise(async {
+        let cluster = Cluster::connect()?;
+        cluster.whole().await?;
+        let difference = cluster
+            .kubectl()
+            .say(&["diff", "-k", cluster.overlay()], "")
+            .await?;
+        ensure!(difference.code == 0, "{}{}", difference.out, difference.err);
+        let before = everything(&cluster).await?;
+        ensure!(before.len() > 60, "only {} objects", before.len());
+        cluster.kubectl().run(&["apply", "-k", cluster.overlay()]).await?;
+        let after = everything(&cluster).await?;
+        let changed: Vec<_> = before
+            .iter()
+            .filter(|(name, object)| after.get(*name) != Some(*object))
+            .map(|(name, _)| name)
+            .collect();
+        ensure!(changed.is_empty() && before.len() == after.len(), "{changed:?}");
+        Ok(())
+    })
+}
+
+/// All that the overlay makes, and the pods, by kind and name: without what changes by itself.
+async fn everything(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
+    let mut all = BTreeMap::new();
+    let made = cluster.kubectl().get(&["-k", cluster.overlay()]).await?;
+    let pods = cluster.kubectl().get(&["pods"]).await?;
+    for list in [made, pods] {
+        for item in list["items"].as_array().into_iter().flatten() {
+            let mut item = item.clone();
+            item["status"] = Value::Null;
+            for own in ["resourceVersion", "managedFields"] {
+                item["metadata"][own] = Value::Null;
+            }
+            all.insert(format!("{} {}", item["kind"], item["metadata"]["name"]), item);
+        }
+    }
+    Ok(all)
+}

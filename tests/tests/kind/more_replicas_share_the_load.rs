@@ -1,0 +1,79 @@
+//! From one replica to three, under load: each new pod gets its part of the requests, as callers resolve the headless Service again
+//! and balance over all addresses. And back to one without a failed request. What a pod got is what its network has received.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use tests::{
+    cluster::{Cluster, Load, Pod, node, tell},
+    eventually, promise_within,
+};
+
+const USERS: usize = 6;
+const PACE: Duration = Duration::from_millis(100);
+const SCALED: [&str; 2] = ["account", "transfer"];
+/// Of what three pods get, each must get at least so many parts in a hundred; a third would be 33.
+const FAIR: u64 = 15;
+
+#[test]
+fn from_one_to_three() -> Result<()> {
+    promise_within(Duration::from_mins(8), async {
+        let cluster = Cluster::connect()?;
+        cluster.whole().await?;
+        let load = Load::prepare(&cluster, USERS, PACE).await?;
+        let outcome = load
+            .during(async {
+                load.goes_on(2).await?;
+                let begin = Instant::now();
+                let scaled = try_join_all(SCALED.map(|part| cluster.scale(part, 3))).await?;
+                for (part, pods) in SCALED.iter().zip(scaled) {
+                    let shares = eventually(
+                        &format!("the pods of {part} share"),
+                        Duration::from_mins(1),
+                        async || {
+                            let shares = shares(&load, &pods).await?;
+                            ensure!(shares.values().all(|share| *share >= FAIR), "{shares:?} %");
+                            Ok(shares)
+                        },
+                    )
+                    .await?;
+                    tell(format_args!(
+                        "scaled: {part} shares {shares:?} % after {:.1?}",
+                        begin.elapsed()
+                    ));
+                }
+                // the same way back, while requests go on
+                try_join_all(SCALED.map(|part| cluster.scale(part, 1))).await?;
+                load.goes_on(3).await
+            })
+            .await;
+        try_join_all(SCALED.map(|part| cluster.scale(part, 1))).await?;
+        outcome?;
+        load.no_request_failed()
+    })
+}
+
+/// Of the bytes that pods receive during some more requests, the parts in a hundred of each.
+async fn shares(load: &Load, pods: &[Pod]) -> Result<BTreeMap<String, u64>> {
+    let before = try_join_all(pods.iter().map(node::received)).await?;
+    load.goes_on(30).await?;
+    let after = try_join_all(pods.iter().map(node::received)).await?;
+    let got: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| after - before)
+        .collect();
+    let sum: u64 = got.iter().sum();
+    ensure!(sum > 0, "nothing was received");
+    pods.iter()
+        .zip(got)
+        .map(|(pod, got)| {
+            let short = pod.name.rsplit('-').next().context("a pod without a name")?;
+            Ok((short.to_owned(), got * 100 / sum))
+        })
+        .collect()
+}

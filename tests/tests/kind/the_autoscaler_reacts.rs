@@ -1,0 +1,53 @@
+//! Where the cluster measures pods (metrics-server), the autoscaler adds replicas of auth while passwords keep it busy. A cluster
+//! without metrics cannot show that, and the run says so.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tests::{
+    cluster::{Cluster, load::sign_ins_during, tell},
+    eventually, promise_within,
+};
+
+#[test]
+fn to_work() -> Result<()> {
+    promise_within(Duration::from_mins(8), async {
+        let cluster = Cluster::connect()?;
+        let metrics = cluster
+            .kubectl()
+            .say(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"], "")
+            .await?;
+        if metrics.code != 0 {
+            tell(format_args!(
+                "autoscaler: NOT TESTED, this cluster has no metrics: {}",
+                metrics.err.trim()
+            ));
+            return Ok(());
+        }
+        cluster.whole().await?;
+        let operator = cluster.operator().await?;
+        let user = cluster.user(&operator, "Busy", 0).await?;
+        let begin = Instant::now();
+        let replicas = sign_ins_during(&[user], 8, Duration::from_millis(100), async {
+            eventually(
+                "the autoscaler adds a replica",
+                Duration::from_mins(5),
+                async || {
+                    let scaler = cluster.kubectl().get(&["hpa", "auth"]).await?;
+                    let wanted = scaler["status"]["desiredReplicas"].as_i64().unwrap_or_default();
+                    ensure!(wanted > 1, "{}", scaler["status"]);
+                    Ok(wanted)
+                },
+            )
+            .await
+        })
+        .await;
+        cluster.scale("auth", 1).await?;
+        let replicas = replicas?;
+        tell(format_args!(
+            "autoscaler: {replicas} replicas of auth wanted after {:.1?}",
+            begin.elapsed()
+        ));
+        Ok(())
+    })
+}
