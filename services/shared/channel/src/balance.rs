@@ -307,7 +307,11 @@ fn choose(all: &[Arc<Instance>], now: Instant) -> &Arc<Instance> {
 }
 
 /// The instance that has refused a request least often; of several, one that is up, or is so soonest.
-fn likeliest<'a>(all: &'a [Arc<Instance>], refused: &[SocketAddr], now: Instant) -> Option<&'a Arc<Instance>> {
+fn likeliest<'a>(
+    all: &'a [Arc<Instance>],
+    refused: &[SocketAddr],
+    now: Instant,
+) -> Option<&'a Arc<Instance>> {
     all.iter().min_by_key(|instance| {
         let refusals = refused.iter().filter(|address| **address == instance.address);
         (refusals.count(), instance.out_until(now), instance.load())
@@ -337,7 +341,9 @@ mod tests {
     fn the_busier_of_two_is_avoided() {
         let instances = none();
         instances.replace(&[address(1), address(2)]);
-        let flights: Vec<Flight> = (0..1_000).filter_map(|_| instances.pick(&Tries::default())).collect();
+        let flights: Vec<Flight> = (0..1_000)
+            .filter_map(|_| instances.pick(&Tries::default()))
+            .collect();
         let ones = flights
             .iter()
             .filter(|flight| flight.0.address == address(1))
