@@ -97,7 +97,27 @@ servers_may_start() {
 need_rust() {
     local wanted
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$KONTOR_ROOT/Cargo.toml")
-    if rust_is_at_least "$wanted"; then return 0; fi
+    rust_is_at_least "$wanted" || install_rust "$wanted"
+    own_artefacts
+}
+
+# own_artefacts: compiled code of another checkout is thrown away, that of dependencies apart. Cargo calls both by the same names and
+# compares times, so where the other is younger it would run in place of ours. Two checkouts at the same time want a
+# CARGO_TARGET_DIR each.
+own_artefacts() {
+    local mark=$CARGO_TARGET_DIR/kontor-checkout profile
+    [ "$(cat "$mark" 2>/dev/null)" != "$KONTOR_ROOT" ] || return 0
+    for profile in debug release shipping; do
+        [ -d "$CARGO_TARGET_DIR/$profile" ] || continue
+        cargo clean --quiet --manifest-path "$KONTOR_ROOT/Cargo.toml" --workspace --profile "${profile/debug/dev}" ||
+            fail "What another checkout has compiled cannot be removed: remove $CARGO_TARGET_DIR."
+    done
+    mkdir -p "$CARGO_TARGET_DIR"
+    echo "$KONTOR_ROOT" >"$mark"
+}
+
+install_rust() {
+    local wanted=$1
     if command -v rustup >/dev/null; then
         step "updating Rust to the current stable version"
         quietly rustup rustup toolchain install stable --profile minimal --component clippy --component rustfmt ||

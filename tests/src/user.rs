@@ -86,6 +86,17 @@ impl User {
         self.rest.post(&format!("/api/messages/{to}"), &body).await
     }
 
+    /// One request to each service, about another user. A failure is one that a client would see.
+    pub async fn one_of_each(&self, other: &Self) -> Result<()> {
+        let paid = self.transfer(other.id, 1, Uuid::new_v4()).await?;
+        paid.expect(200).context("transfer")?;
+        self.balance().await.context("account")?;
+        let sent = self.write(other.id, "hello", Uuid::new_v4()).await?;
+        sent.expect(201).context("chat")?;
+        let session = self.rest.get("/api/session").await?;
+        session.expect(200).context("auth").map(drop)
+    }
+
     /// The newest direct messages with another user, oldest first.
     pub async fn messages(&self, other: i64) -> Result<Vec<Value>> {
         let page = self

@@ -119,7 +119,7 @@ fn requests_in_flight_are_answered() -> Result<()> {
         let world = TestWorld::start(options(1)).await?;
         let (alice, bob) = (world.user("Alice", 100).await?, world.user("Bob", 0).await?);
         // the room exists, so that the locked table is the only thing to wait for
-        one_of_each(&alice, &bob).await?;
+        alice.one_of_each(&bob).await?;
         for wait in &WAITS {
             let Wait {
                 service,
@@ -149,7 +149,7 @@ fn requests_in_flight_are_answered() -> Result<()> {
             ensure!(answers.len() == wait.requests && took < GRACE + REST, "{took:?}");
             process.restart().await?;
             eventually("it answers again", Duration::from_mins(1), async || {
-                one_of_each(&alice, &bob).await
+                alice.one_of_each(&bob).await
             })
             .await?;
         }
@@ -212,7 +212,7 @@ fn with_a_second_instance_clients_see_nothing() -> Result<()> {
         let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
         let load = try_join_all((0..8).map(async |_| {
             while !done.load(Ordering::Relaxed) {
-                one_of_each(&alice, &bob).await?;
+                alice.one_of_each(&bob).await?;
                 answered.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(())
@@ -243,26 +243,4 @@ async fn more_answers(answered: &AtomicUsize) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// One request to each service. A failure is one that a client would see.
-async fn one_of_each(alice: &User, bob: &User) -> Result<()> {
-    alice
-        .transfer(bob.id, 1, Uuid::new_v4())
-        .await?
-        .expect(200)
-        .context("transfer")?;
-    alice.balance().await.context("account")?;
-    alice
-        .write(bob.id, "hello", Uuid::new_v4())
-        .await?
-        .expect(201)
-        .context("chat")?;
-    alice
-        .rest
-        .get("/api/session")
-        .await?
-        .expect(200)
-        .context("auth")?;
-    Ok(())
 }

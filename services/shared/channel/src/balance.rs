@@ -375,13 +375,13 @@ mod tests {
             let which = rand::rng().random_range(0..all.len());
             all[which].leave_out(&refused());
             let mut tries = Tries::default();
-            let mut tried = Vec::new();
+            let mut asked = Vec::new();
             while let Some(flight) = instances.pick(&tries) {
                 tries.refused(&flight);
-                tried.push(flight.0.address.port());
+                asked.push(flight.0.address.port());
             }
-            tried.sort_unstable();
-            assert_eq!(tried, [1, 2, 3]);
+            asked.sort_unstable();
+            assert_eq!(asked, [1, 2, 3]);
         }
     }
 
