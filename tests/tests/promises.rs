@@ -14,6 +14,7 @@ mod money_is_never_overspent;
 mod one_trace_covers_a_request;
 mod redis_away_logs_nobody_out;
 mod services_talk_by_tls;
+mod sessions_with_the_database_end_in_time;
 mod sign_up_survives_a_crash;
 mod the_ledger_answers_by_rest;
 mod the_ledger_survives_everything;

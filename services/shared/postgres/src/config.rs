@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use secrecy::ExposeSecret as _;
 use settings::{Invalid, Reader};
@@ -13,15 +13,19 @@ const LOCK_TIMEOUT_MS: &str = "5000";
 /// A transaction that is left open is ended by the server, in milliseconds: it would keep its locks otherwise.
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: &str = "10000";
 
+/// How long a session lasts unless configured otherwise, in seconds.
+const LIFETIME_SECONDS: u64 = 30 * 60;
+
 /// Which database to use, and how.
 #[derive(Clone)]
 pub struct Config {
     pub(crate) options: PgConnectOptions,
     pub(crate) connections: u32,
+    pub(crate) lifetime: Duration,
 }
 
 impl Config {
-    /// Reads `KONTOR_DATABASE_URL` and `KONTOR_DATABASE_CONNECTIONS`.
+    /// Reads `KONTOR_DATABASE_URL`, `KONTOR_DATABASE_CONNECTIONS` and `KONTOR_DATABASE_SESSION_SECONDS`.
     pub fn read(r: &mut Reader) -> Result<Self, Invalid> {
         let options = r.secret_as("KONTOR_DATABASE_URL", "database to use, postgres://…", |url| {
             // the parser's own message may quote a part of the address, which may be the password
@@ -40,7 +44,15 @@ impl Config {
             1..=1000,
             10u32,
         );
-        Ok(Self::new(options?, connections?))
+        let lifetime = r.in_range(
+            "KONTOR_DATABASE_SESSION_SECONDS",
+            "seconds that a session with the database lasts; a router on the way waits twice as long when it ends",
+            5..=86_400,
+            LIFETIME_SECONDS,
+        );
+        let mut config = Self::new(options?, connections?);
+        config.lifetime = Duration::from_secs(lifetime?);
+        Ok(config)
     }
 
     /// A configuration made by a program.
@@ -64,8 +76,12 @@ impl Config {
             ])
             // statements can hold personal data: only their shape is logged, and only on demand
             .log_statements(LevelFilter::Trace)
-            .log_slow_statements(LevelFilter::Debug, std::time::Duration::from_secs(1));
-        Self { options, connections }
+            .log_slow_statements(LevelFilter::Debug, Duration::from_secs(1));
+        Self {
+            options,
+            connections,
+            lifetime: Duration::from_secs(LIFETIME_SECONDS),
+        }
     }
 }
 
@@ -76,6 +92,7 @@ impl fmt::Debug for Config {
             .field("host", &self.options.get_host())
             .field("database", &self.options.get_database())
             .field("connections", &self.connections)
+            .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }
 }

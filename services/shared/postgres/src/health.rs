@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle::Lifecycle;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-use crate::pool::connect_once;
+use crate::pool::{connect_once, session_lifetime};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,13 +20,14 @@ where
     R: Future<Output = ()> + Send,
 {
     let options = (*pool.connect_options()).clone();
+    let lifetime = session_lifetime(pool);
     let life = lifecycle.clone();
     lifecycle.spawn("database health", async move {
         let watch = async {
-            let mut connection = None;
+            let mut session = None;
             let mut reported = None;
             loop {
-                let good = answers(&mut connection, &options).await;
+                let good = answers(&mut session, lifetime, &options).await;
                 if reported != Some(good) {
                     if good {
                         tracing::info!("the database answers");
@@ -48,17 +49,22 @@ where
 }
 
 /// A broken connection is no verdict yet: a new one is tried at once.
-async fn answers(connection: &mut Option<PgConnection>, options: &PgConnectOptions) -> bool {
-    if let Some(mut old) = connection.take()
+async fn answers(
+    session: &mut Option<(PgConnection, Instant)>,
+    lifetime: Duration,
+    options: &PgConnectOptions,
+) -> bool {
+    if let Some((mut old, since)) = session.take()
+        && since.elapsed() < lifetime
         && let Ok(Ok(())) = timeout(ANSWER_TIMEOUT, old.ping()).await
     {
-        *connection = Some(old);
+        *session = Some((old, since));
         return true;
     }
     match connect_once(options).await {
         Ok(mut new) => {
             let good = matches!(timeout(ANSWER_TIMEOUT, new.ping()).await, Ok(Ok(())));
-            *connection = Some(new);
+            *session = Some((new, Instant::now()));
             good
         }
         Err(error) => {

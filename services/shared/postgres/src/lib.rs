@@ -19,5 +19,5 @@ pub use config::Config;
 pub use errors::{Error, constraint, is_unavailable};
 pub use health::watch_health;
 pub use migrations::migrate;
-pub use pool::connect;
+pub use pool::{connect, session_lifetime};
 pub use retries::{Transient, retry};

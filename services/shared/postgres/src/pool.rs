@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Config, Error};
 
-/// How long a service waits for its database when it starts.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a service waits for its database when it starts: as long as whole clusters take that start at once. One that gave
+/// up early would be started again by its supervisor, and later each time.
+const START_TIMEOUT: Duration = Duration::from_secs(270);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection: longer, and it is better told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,20 +19,24 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// round trip is saved.
 const TRUSTED: Duration = Duration::from_secs(2);
 
-/// Waits for the database to answer, at most 30 seconds, and opens a pool.
+/// Waits for the database to answer, at most four and a half minutes, and opens a pool.
 ///
 /// # Errors
 /// At once for a wrong user, password or database name; after the waiting time otherwise.
 pub async fn connect(config: &Config) -> Result<PgPool, Error> {
     wait_for_server(&config.options).await?;
+    let lifetime = config.lifetime;
     let pool = PgPoolOptions::new()
         .max_connections(config.connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_mins(10))
-        .max_lifetime(Duration::from_mins(30))
+        .max_lifetime(lifetime)
         .test_before_acquire(false)
-        .before_acquire(|connection, metadata| {
+        .before_acquire(move |connection, metadata| {
             Box::pin(async move {
+                if metadata.age >= lifetime {
+                    return Ok(false);
+                }
                 Ok(metadata.idle_for < TRUSTED
                     || matches!(
                         timeout(Duration::from_secs(1), connection.ping()).await,
@@ -42,6 +47,11 @@ pub async fn connect(config: &Config) -> Result<PgPool, Error> {
         .connect_lazy_with(config.options.clone());
     observe(&pool);
     Ok(pool)
+}
+
+/// How long a session may last that is not the pool's: as long as the pool's own.
+pub fn session_lifetime(pool: &PgPool) -> Duration {
+    pool.options().get_max_lifetime().unwrap_or(Duration::MAX)
 }
 
 async fn wait_for_server(options: &PgConnectOptions) -> Result<(), Error> {

@@ -83,6 +83,8 @@ pub trait Lane: Send + Sync + 'static {
     type Proposal: Send + 'static;
     /// Its end.
     fn tip(&self) -> Tip;
+    /// Whether it is to be given back before the next batch: its session has lasted long enough.
+    fn is_over(&self) -> bool;
     /// Whether ids may well have been posted before, so that [`Lane::begin`] is to look.
     fn expects_repeats(&self) -> bool;
     /// Writes and commits at once what was drafted for the end of the lane. False when an account is not as expected, and

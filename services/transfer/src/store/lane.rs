@@ -3,7 +3,10 @@
 //! A lane belongs to the database session that holds its advisory lock, and only that session writes to it. When the
 //! session ends, however it does, the lock is free and the next owner reads where the lane ends.
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
+use postgres::session_lifetime;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -37,6 +40,8 @@ pub struct PgLane {
     tip: Tip,
     /// How many batches more look ids up.
     look_ups: u32,
+    /// When its session is to end.
+    until: Instant,
 }
 
 /// A batch that is ready to be sent.
@@ -64,7 +69,8 @@ impl Lanes for Postgres {
             .await?;
             if claimed && has_no_writers(&mut connection, lane).await? {
                 keep_order(&mut connection).await?;
-                return Ok(open(connection, lane, self.signer.clone()).await?);
+                let until = Instant::now() + session_lifetime(&self.pool);
+                return Ok(open(connection, lane, self.signer.clone(), until).await?);
             }
         }
         Err(Failure::Unavailable("all lanes are claimed".into()))
@@ -147,7 +153,12 @@ pub(super) async fn keep_order(connection: &mut PgConnection) -> Result<(), sqlx
         .map(|_| ())
 }
 
-async fn open(mut connection: PgConnection, lane: i32, signer: Signer) -> Result<PgLane, sqlx::Error> {
+async fn open(
+    mut connection: PgConnection,
+    lane: i32,
+    signer: Signer,
+    until: Instant,
+) -> Result<PgLane, sqlx::Error> {
     let last = sqlx::query!(
         "SELECT number, first_sequence + row_count AS \"next_sequence!\", created_at, hash
            FROM batches
@@ -164,6 +175,7 @@ async fn open(mut connection: PgConnection, lane: i32, signer: Signer) -> Result
         tip: Tip::genesis(lane),
         // whoever did not hear from the owner before tries again now
         look_ups: LOOK_UPS,
+        until,
     };
     if let Some(last) = last {
         opened.tip = Tip {
@@ -190,6 +202,10 @@ impl Lane for PgLane {
 
     fn tip(&self) -> Tip {
         self.tip
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
     }
 
     fn expects_repeats(&self) -> bool {

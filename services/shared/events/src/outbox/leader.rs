@@ -65,7 +65,7 @@ impl Leader {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(STATEMENT_TIMEOUT)
-            .connect_lazy_with(options.clone());
+            .connect_lazy_with(options.clone().application_name("outbox listener"));
         let mut listener = timeout(STATEMENT_TIMEOUT, PgListener::connect_with(&pool)).await??;
         listener.eager_reconnect(false);
         timeout(STATEMENT_TIMEOUT, listener.listen(rows::CHANNEL)).await??;

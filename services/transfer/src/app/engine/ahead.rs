@@ -148,7 +148,7 @@ impl<L: Lanes> Batcher<L> {
             upon = accounts;
             self.answer(jobs, draft);
             flight = match next {
-                Next::Flying(next) if !lifecycle.is_stopping() => *next,
+                Next::Flying(next) if !lifecycle.is_stopping() && !self.is_lane_over() => *next,
                 next => return self.grounded(next),
             };
         }

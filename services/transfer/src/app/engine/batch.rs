@@ -102,6 +102,9 @@ impl<L: Lanes> Batcher<L> {
                     () = lifecycle.stopping() => return,
                 }
             };
+            if self.is_lane_over() {
+                self.lose_lane();
+            }
             let (dry, real): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(|job| job.dry_run);
             // first: what comes behind a large batch may go on for long
             for job in dry {
@@ -183,6 +186,10 @@ impl<L: Lanes> Batcher<L> {
             // what it knows of its end may be wrong: it is claimed anew
             Err(Failure::Unavailable(_) | Failure::Broken(_)) => self.lose_lane(),
         }
+    }
+
+    pub(super) fn is_lane_over(&self) -> bool {
+        self.lane.as_ref().is_some_and(Lane::is_over)
     }
 
     pub(super) fn lose_lane(&mut self) {
