@@ -30,7 +30,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    eventually::eventually,
+    eventually::eventually_every,
     grpc::{self, Credentials, Door, door, signed},
     rest::Rest,
     user::User,
@@ -41,6 +41,18 @@ pub const SERVICES: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat
 
 /// How long a pod may take to be ready on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How often kubectl is asked: it is a program that starts each time, and the cluster has the same cores.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// [`crate::eventually`] for what kubectl tells.
+pub async fn eventually<T, F, Fut>(what: &str, within: Duration, condition: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    eventually_every(LOOK_EVERY, what, within, condition).await
+}
 
 /// The cluster.
 #[derive(Clone, Debug)]

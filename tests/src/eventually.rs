@@ -12,7 +12,21 @@ use anyhow::{Result, bail};
 const EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until `condition` returns a value, for at most `within`; then the error says what was waited for, and the last reason.
-pub async fn eventually<T, F, Fut>(what: &str, within: Duration, mut condition: F) -> Result<T>
+pub async fn eventually<T, F, Fut>(what: &str, within: Duration, condition: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    eventually_every(EVERY, what, within, condition).await
+}
+
+/// The same for a look that costs something.
+pub async fn eventually_every<T, F, Fut>(
+    every: Duration,
+    what: &str,
+    within: Duration,
+    mut condition: F,
+) -> Result<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T>>,
@@ -30,7 +44,7 @@ where
         if Instant::now() >= deadline {
             bail!("{what}: not within {} s; {reason}", within.as_secs_f32());
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }
 

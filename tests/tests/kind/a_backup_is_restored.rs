@@ -9,8 +9,7 @@ use proto::transfer::v1::{LaneHead, VerifyLedgerResponse};
 use rpc::{Caller, caller::Key};
 use tests::{
     User,
-    cluster::{Cluster, PATIENCE, Pod, tell, verify},
-    eventually,
+    cluster::{Cluster, PATIENCE, Pod, eventually, tell, verify},
     grpc::{door, signed},
     promise_within,
 };

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
-    cluster::{Cluster, Load, PATIENCE, Pod, SERVICES, node, tell},
-    eventually, promise_within,
+    cluster::{Cluster, Load, PATIENCE, Pod, SERVICES, eventually, node, tell},
+    promise_within,
 };
 
 const USERS: usize = 5;

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, SERVICES},
-    eventually, promise,
+    cluster::{Cluster, SERVICES, eventually},
+    promise,
 };
 
 #[test]

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use tests::{
-    cluster::{Cluster, Load, Pod, node, tell},
-    eventually, promise_within,
+    cluster::{Cluster, Load, Pod, eventually, node, tell},
+    promise_within,
 };
 
 const USERS: usize = 6;

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, Pod, node, tell},
-    eventually, promise_within,
+    cluster::{Cluster, Pod, eventually, node, tell},
+    promise_within,
 };
 
 /// A canary's namespace, which knows no policy at first.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tests::{
-    cluster::{Cluster, load::sign_ins_during, tell},
-    eventually, promise_within,
+    cluster::{Cluster, eventually, load::sign_ins_during, tell},
+    promise_within,
 };
 
 #[test]
