@@ -111,6 +111,8 @@ impl Gateway {
         let owner = lifecycle.clone();
         lifecycle.spawn("rate limit sweeper", async move { limits.sweep(owner).await });
         let sessions = Arc::clone(&self.sessions);
+        lifecycle.spawn("session changes", sessions.follow_changes(lifecycle.clone()));
+        let sessions = Arc::clone(&self.sessions);
         lifecycle.spawn("session watch", sessions.look_after_streams(lifecycle.clone()));
         let (health, channels, owner) = (
             Arc::clone(&self.health),

@@ -19,6 +19,7 @@ use doubt::Doubt;
 use flights::Flights;
 use http::{HeaderMap, header};
 use known::Known;
+use lifecycle::Lifecycle;
 use opentelemetry::{KeyValue, metrics::Counter};
 use proto::auth::v1::{ResolveSessionRequest, Role, session_service_client::SessionServiceClient};
 use rpc::Caller;
@@ -32,6 +33,11 @@ pub(crate) use watch::Watched;
 const TOKEN_BYTES: usize = 43;
 /// How long one question to auth may take; requests with an earlier deadline leave earlier.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the keys of sessions in Redis begin with, in front of the digest in hex.
+const KEY_PREFIX: &str = "session:";
+/// The pause after it could not be heard which sessions change.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(500);
 
 /// The SHA-256 of a token.
 type Digest = [u8; 32];
@@ -82,7 +88,7 @@ enum CachedRole {
 pub(crate) struct Sessions {
     cache: Cache,
     auth: SessionServiceClient<Stack>,
-    known: Known,
+    known: Arc<Known>,
     doubt: Arc<Doubt>,
     /// What was found, and when it was asked.
     flights: Flights<(Found, Instant)>,
@@ -119,7 +125,7 @@ impl Sessions {
         Self {
             cache,
             auth: SessionServiceClient::new(auth),
-            known: Known::default(),
+            known: Arc::default(),
             doubt: Arc::default(),
             flights: Flights::default(),
             streams: Arc::default(),
@@ -169,6 +175,23 @@ impl Sessions {
                 Ok(caller)
             }
             other => Err(other),
+        }
+    }
+
+    /// Hears from Redis which sessions change, until the lifecycle stops.
+    pub async fn follow_changes(self: Arc<Self>, lifecycle: Lifecycle) {
+        let follow = async {
+            loop {
+                let error = self.cache.follow(KEY_PREFIX, Arc::clone(&self.known)).await;
+                self.known.hears_nothing();
+                // an outage is logged by the cache itself, once
+                tracing::debug!(%error, "changes of sessions are not heard");
+                tokio::time::sleep(FOLLOW_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = lifecycle.stopping() => {}
         }
     }
 
@@ -266,7 +289,7 @@ async fn resolve(mut auth: SessionServiceClient<Stack>, digest: Digest) -> Resul
 }
 
 fn cache_key(hex: &str) -> String {
-    format!("session:{hex}")
+    format!("{KEY_PREFIX}{hex}")
 }
 
 fn unix_now() -> i64 {

@@ -1,5 +1,8 @@
-//! Sessions that were looked up a moment ago: a client that sends many requests has its session looked up a few times a
-//! second, not with each of them.
+//! Sessions that were looked up before: a client that sends many requests has its session looked up once, and again when it has
+//! changed.
+//!
+//! Redis tells of changes (`cache::follow`). An answer counts while it was heard a moment ago that nothing has changed, and where
+//! that is not heard, for as long a moment itself. Either way what is believed was true [`FRESH`] ago.
 
 use std::{
     collections::HashMap,
@@ -7,59 +10,153 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cache::Follower;
 use rpc::Caller;
 
-use super::Digest;
+use super::{Digest, KEY_PREFIX, watch::read_hex};
 
-/// How long an answer counts, from the moment of the question. With the time that the question itself may take, a session
-/// stops within the promised second.
+/// How old what is believed may be. With the time that a question itself may take, a session stops within the promised second.
 const FRESH: Duration = Duration::from_millis(400);
-/// Sessions that are kept. Beyond, all are forgotten at once: nearly all of them would be a moment later anyway.
-const MOST: usize = 16_384;
+/// Sessions that are kept. Beyond, all are forgotten at once.
+const MOST: usize = 32_768;
+/// What nobody has used for so long is given up.
+const UNUSED: Duration = Duration::from_mins(1);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Longer than any question takes: an answer to one from before a change must not count.
+const REMEMBER_CHANGES: Duration = Duration::from_secs(5);
 
 /// Live sessions only: one that is not known here is asked about.
 #[derive(Default)]
-pub(super) struct Known(Mutex<HashMap<Digest, Entry>>);
+pub(super) struct Known(Mutex<State>);
 
-struct Entry {
-    caller: Caller,
-    until: Instant,
+#[derive(Default)]
+struct State {
+    entries: HashMap<Digest, Entry>,
+    /// Since when changes are told.
+    told_since: Option<Instant>,
+    /// Every change before was told.
+    told_up_to: Option<Instant>,
+    swept: Option<Instant>,
+}
+
+enum Entry {
+    Live {
+        caller: Caller,
+        /// When it was asked about.
+        asked: Instant,
+        /// When the session ends by itself.
+        ends: Instant,
+        used: Instant,
+    },
+    Changed(Instant),
+}
+
+impl State {
+    /// Whether an answer to a question of that time still counts.
+    fn counts(&self, asked: Instant, now: Instant) -> bool {
+        let is_told = self.told_since.is_some_and(|since| since <= asked)
+            && self.told_up_to.is_some_and(|up_to| now < up_to + FRESH);
+        is_told || now < asked + FRESH
+    }
+
+    /// What was asked before may have changed without a trace here.
+    fn forget_all(&mut self, now: Instant) {
+        self.entries.clear();
+        self.told_since = self.told_since.map(|_| now);
+    }
 }
 
 impl Known {
-    fn entries(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose session it is, if somebody has just asked.
+    /// Whose session it is, if that is known.
     pub fn caller(&self, digest: &Digest, now: Instant) -> Option<Caller> {
-        let entries = self.entries();
-        let entry = entries.get(digest)?;
-        (entry.until > now).then(|| entry.caller.clone())
+        let mut state = self.state();
+        let Entry::Live { asked, ends, .. } = *state.entries.get(digest)? else {
+            return None;
+        };
+        if ends <= now || !state.counts(asked, now) {
+            return None;
+        }
+        let Some(Entry::Live { caller, used, .. }) = state.entries.get_mut(digest) else {
+            return None;
+        };
+        *used = now;
+        Some(caller.clone())
     }
 
     /// Keeps what was found when it was asked at that time; at most for `left`, which is what remains of the session.
     pub fn learn(&self, digest: Digest, caller: Caller, asked: Instant, left: Duration) {
-        let mut entries = self.entries();
-        if entries.len() >= MOST {
-            entries.clear();
+        let mut state = self.state();
+        match state.entries.get(&digest) {
+            // it may have been different then
+            Some(Entry::Changed(at)) if *at >= asked => return,
+            None if state.entries.len() >= MOST => state.forget_all(Instant::now()),
+            _ => {}
         }
-        let until = asked + FRESH.min(left);
-        entries.insert(digest, Entry { caller, until });
+        let (ends, used) = (asked + left, asked);
+        let entry = Entry::Live {
+            caller,
+            asked,
+            ends,
+            used,
+        };
+        state.entries.insert(digest, entry);
     }
 
-    /// The session has ended.
+    /// The session has ended, or is another one now.
     pub fn forget(&self, digest: &Digest) {
-        self.entries().remove(digest);
+        let (mut state, now) = (self.state(), Instant::now());
+        if state.entries.len() >= MOST {
+            state.forget_all(now);
+        }
+        state.entries.insert(*digest, Entry::Changed(now));
     }
 
-    /// Gives back what has no use any more.
+    /// Changes are not told any more.
+    pub fn hears_nothing(&self) {
+        self.state().told_since = None;
+    }
+
+    /// Gives back what has no use any more, now and then.
     pub fn sweep(&self, now: Instant) {
-        let mut entries = self.entries();
-        entries.retain(|_, entry| entry.until > now);
-        if entries.is_empty() {
-            entries.shrink_to_fit();
+        let mut state = self.state();
+        if state.swept.is_some_and(|swept| now < swept + SWEEP_EVERY) {
+            return;
         }
+        state.swept = Some(now);
+        state.entries.retain(|_, entry| match entry {
+            Entry::Live { ends, used, .. } => *ends > now && now < *used + UNUSED,
+            Entry::Changed(at) => now < *at + REMEMBER_CHANGES,
+        });
+        if state.entries.is_empty() {
+            state.entries.shrink_to_fit();
+        }
+    }
+}
+
+impl Follower for Known {
+    fn begins(&self, at: Instant) {
+        let mut state = self.state();
+        state.told_since = Some(at);
+        state.told_up_to = Some(at);
+    }
+
+    fn up_to(&self, moment: Instant) {
+        self.state().told_up_to = Some(moment);
+    }
+
+    fn changed(&self, key: &str) {
+        match key.strip_prefix(KEY_PREFIX).and_then(read_hex) {
+            Some(digest) => self.forget(&digest),
+            None => self.all_changed(),
+        }
+    }
+
+    fn all_changed(&self) {
+        self.state().forget_all(Instant::now());
     }
 }
 
@@ -68,6 +165,8 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_hours(24);
+    const ONE: Digest = [1; 32];
+    const TWO: Digest = [2; 32];
 
     fn user(user_id: i64) -> Caller {
         Caller::User {
@@ -80,33 +179,80 @@ mod tests {
     #[test]
     fn an_answer_counts_for_a_moment_from_its_question() {
         let (known, asked) = (Known::default(), Instant::now());
-        known.learn([1; 32], user(1), asked, DAY);
+        known.learn(ONE, user(1), asked, DAY);
         let just_before = asked + FRESH.saturating_sub(Duration::from_nanos(1));
-        assert_eq!(known.caller(&[1; 32], just_before), Some(user(1)));
-        assert_eq!(known.caller(&[1; 32], asked + FRESH), None);
-        assert_eq!(known.caller(&[2; 32], asked), None);
+        assert_eq!(known.caller(&ONE, just_before), Some(user(1)));
+        assert_eq!(known.caller(&ONE, asked + FRESH), None);
+        assert_eq!(known.caller(&TWO, asked), None);
+    }
+
+    #[test]
+    fn it_counts_while_it_is_heard_that_nothing_has_changed() {
+        let (known, asked) = (Known::default(), Instant::now());
+        known.begins(asked);
+        known.learn(ONE, user(1), asked, DAY);
+        let later = asked + Duration::from_secs(30);
+        assert_eq!(known.caller(&ONE, later), None, "nothing was heard for long");
+        known.up_to(later);
+        assert_eq!(known.caller(&ONE, later), Some(user(1)));
+        assert_eq!(known.caller(&ONE, later + FRESH), None);
+        known.changed(&format!("{KEY_PREFIX}{}", "01".repeat(32)));
+        assert_eq!(known.caller(&ONE, later), None);
+    }
+
+    #[test]
+    fn what_was_asked_before_anything_was_heard_counts_for_a_moment_only() {
+        let (known, asked) = (Known::default(), Instant::now());
+        known.learn(ONE, user(1), asked, DAY);
+        let later = asked + FRESH;
+        known.begins(later);
+        assert_eq!(known.caller(&ONE, later), None);
+        known.learn(ONE, user(1), later, DAY);
+        known.up_to(later + DAY / 2);
+        assert_eq!(known.caller(&ONE, later + DAY / 2), Some(user(1)));
+        known.hears_nothing();
+        assert_eq!(known.caller(&ONE, later + DAY / 2), None);
+    }
+
+    #[test]
+    fn an_answer_that_a_change_has_overtaken_does_not_count() {
+        let (known, asked) = (Known::default(), Instant::now());
+        known.begins(asked);
+        known.forget(&ONE);
+        known.learn(ONE, user(1), asked, DAY);
+        assert_eq!(known.caller(&ONE, asked), None);
+        let again = Instant::now() + Duration::from_millis(1);
+        known.learn(ONE, user(1), again, DAY);
+        assert_eq!(known.caller(&ONE, again), Some(user(1)));
+        known.all_changed();
+        assert_eq!(known.caller(&ONE, again), None);
     }
 
     #[test]
     fn it_does_not_outlive_the_session() {
         let (known, asked) = (Known::default(), Instant::now());
-        known.learn([1; 32], user(1), asked, Duration::from_millis(5));
-        assert_eq!(known.caller(&[1; 32], asked + Duration::from_millis(5)), None);
-        known.learn([2; 32], user(2), asked, DAY);
-        known.forget(&[2; 32]);
-        assert_eq!(known.caller(&[2; 32], asked), None);
+        known.begins(asked);
+        known.learn(ONE, user(1), asked, Duration::from_millis(5));
+        assert_eq!(known.caller(&ONE, asked + Duration::from_millis(5)), None);
     }
 
     #[test]
     fn it_is_bounded_and_gives_room_back() {
         let (known, asked) = (Known::default(), Instant::now());
-        for number in 0..40_000u32 {
+        known.begins(asked);
+        for number in 0..80_000u32 {
             let mut digest = [0; 32];
             digest[..4].copy_from_slice(&number.to_be_bytes());
-            known.learn(digest, user(1), asked, DAY);
-            assert!(known.entries().len() <= MOST);
+            if number % 2 == 0 {
+                known.learn(digest, user(1), asked, DAY);
+            } else {
+                known.forget(&digest);
+            }
+            assert!(known.state().entries.len() <= MOST);
         }
-        known.sweep(asked + FRESH);
-        assert_eq!(known.entries().capacity(), 0);
+        known.sweep(asked);
+        assert!(!known.state().entries.is_empty());
+        known.sweep(Instant::now() + UNUSED);
+        assert_eq!(known.state().entries.capacity(), 0);
     }
 }

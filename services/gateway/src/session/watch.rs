@@ -251,7 +251,7 @@ pub(super) fn digest_of(caller: &Caller) -> Option<Digest> {
 }
 
 /// The digest that was written with [`hex`].
-fn read_hex(text: &str) -> Option<Digest> {
+pub(super) fn read_hex(text: &str) -> Option<Digest> {
     let mut digest = Digest::default();
     if text.len() != 2 * digest.len() {
         return None;

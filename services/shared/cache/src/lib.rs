@@ -13,6 +13,7 @@
 
 mod breaker;
 mod config;
+mod follow;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,6 +22,7 @@ use std::{
 
 use breaker::{Breaker, Change};
 pub use config::Config;
+pub use follow::Follower;
 use opentelemetry::{KeyValue, metrics::Counter};
 use redis::{
     Client, Cmd, FromRedisValue,

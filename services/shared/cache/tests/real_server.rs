@@ -4,13 +4,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use cache::{Cache, Config, DEADLINE, Error};
+use cache::{Cache, Config, DEADLINE, Error, Follower};
 use serde::{Deserialize, Serialize};
 use settings::Reader;
 use tokio::{
@@ -155,4 +155,82 @@ async fn a_server_that_hangs_costs_little_and_its_return_is_noticed() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(cache.get("a").await.unwrap(), Some(1));
+}
+
+/// What was heard of keys.
+#[derive(Default)]
+struct Heard {
+    up_to: Mutex<Option<Instant>>,
+    keys: Mutex<Vec<String>>,
+}
+
+impl Heard {
+    async fn until(&self, moment: Instant) {
+        while self.up_to.lock().unwrap().is_none_or(|up_to| up_to <= moment) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Follower for Heard {
+    fn begins(&self, at: Instant) {
+        *self.up_to.lock().unwrap() = Some(at);
+    }
+
+    fn up_to(&self, moment: Instant) {
+        *self.up_to.lock().unwrap() = Some(moment);
+    }
+
+    fn changed(&self, key: &str) {
+        self.keys.lock().unwrap().push(key.to_owned());
+    }
+
+    fn all_changed(&self) {
+        self.changed("all");
+    }
+}
+
+#[tokio::test]
+async fn every_change_is_told_before_it_is_said_that_all_were() {
+    let (cache, heard) = (connect(&server()), Arc::new(Heard::default()));
+    let change = async {
+        heard.until(Instant::now()).await;
+        cache.put("watched:a", &1, MINUTE).await.unwrap();
+        cache.put("other", &1, MINUTE).await.unwrap();
+        cache
+            .put("watched:b", &1, Duration::from_millis(50))
+            .await
+            .unwrap();
+        heard.until(Instant::now()).await;
+        assert_eq!(heard.keys.lock().unwrap()[..2], ["watched:a", "watched:b"]);
+        // one that ends by itself changes, too
+        while heard.keys.lock().unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(heard.keys.lock().unwrap()[2], "watched:b");
+        cache.delete("watched:a").await.unwrap();
+        heard.until(Instant::now()).await;
+        assert_eq!(heard.keys.lock().unwrap()[3..], ["watched:a"]);
+    };
+    tokio::select! {
+        error = cache.follow("watched:", Arc::clone(&heard)) => assert_eq!(error.to_string(), ""),
+        () = change => {}
+    }
+}
+
+#[tokio::test]
+async fn who_hears_nothing_any_more_is_told_so() {
+    let stands = Arc::new(AtomicBool::new(true));
+    let cache = connect(&way(Arc::clone(&stands)).await);
+    let heard = Arc::new(Heard::default());
+    // a server that takes connections and says nothing
+    let begun = Instant::now();
+    cache.follow("watched:", Arc::clone(&heard)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5) && heard.up_to.lock().unwrap().is_none());
+    // one that is not there
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = connect(&url).follow("watched:", heard).await;
+    assert!(matches!(error, Error::Redis(_)), "{error}");
 }
