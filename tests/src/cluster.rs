@@ -29,6 +29,7 @@ use rpc::{Caller, caller::Key};
 use serde_json::json;
 use uuid::Uuid;
 
+use self::kubectl::{DEPLOYMENTS, PODS, STATEFUL_SETS};
 use crate::{
     eventually::eventually_every,
     grpc::{self, Credentials, Door, door, signed},
@@ -42,8 +43,8 @@ pub const SERVICES: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat
 /// How long a pod may take to be ready on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 
-/// How often kubectl is asked: it is a program that starts each time, and the cluster has the same cores.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the cluster is looked at: it has the same cores.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// [`crate::eventually`] for what kubectl tells.
 pub async fn eventually<T, F, Fut>(what: &str, within: Duration, condition: F) -> Result<T>
@@ -100,7 +101,7 @@ impl Cluster {
 
     /// The pods that are to be there: those that have ended or are about to are left out.
     pub async fn pods(&self, selector: &str) -> Result<Vec<Pod>> {
-        let list = self.kubectl.get(&["pods", "--selector", selector]).await?;
+        let list = self.kubectl.look(PODS, "", selector).await?;
         let mut pods: Vec<_> = list["items"]
             .as_array()
             .into_iter()
@@ -119,8 +120,12 @@ impl Cluster {
 
     /// All pods of kontor that run all the time.
     pub async fn all_pods(&self) -> Result<Vec<Pod>> {
-        self.pods("app.kubernetes.io/part-of=kontor,app.kubernetes.io/component!=job")
-            .await
+        let mut pods = self
+            .pods("app.kubernetes.io/part-of=kontor,app.kubernetes.io/component!=job")
+            .await?;
+        // a job that somebody makes from a CronJob is labelled like the data
+        pods.retain(|pod| pod.json["metadata"]["ownerReferences"][0]["kind"] != "Job");
+        Ok(pods)
     }
 
     /// Waits until a part has exactly so many pods, all of them ready.
@@ -144,8 +149,8 @@ impl Cluster {
             let pods = self.all_pods().await?;
             let missing: Vec<_> = pods.iter().filter(|pod| !pod.is_ready).map(Pod::said).collect();
             ensure!(!pods.is_empty() && missing.is_empty(), "{}", missing.join(", "));
-            for kind in ["deployments", "statefulsets"] {
-                let list = self.kubectl.get(&[kind]).await?;
+            for kind in [DEPLOYMENTS, STATEFUL_SETS] {
+                let list = self.kubectl.look(kind, "", "").await?;
                 for item in list["items"].as_array().into_iter().flatten() {
                     let (wanted, there) = (&item["spec"]["replicas"], &item["status"]["readyReplicas"]);
                     ensure!(

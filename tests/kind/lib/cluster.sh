@@ -193,6 +193,13 @@ metrics() {
     fi
 }
 
+# metrics_server: it measures, and nobody can ask it yet.
+metrics_server() {
+    metrics
+    quietly kind-metrics kubectl --kubeconfig "$KUBECONFIG_FILE" delete --ignore-not-found apiservice v1beta1.metrics.k8s.io ||
+        fail "The metrics could not be taken from the autoscalers, see above."
+}
+
 # diagnose: what one would look at first. The run has failed already: what cannot be had here must not hide the rest.
 diagnose() {
     local pod

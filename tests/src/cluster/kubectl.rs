@@ -1,12 +1,14 @@
-//! kubectl as a child process: what a platform engineer types is what is tested.
+//! kubectl as a child process: what a platform engineer types is what is tested. What is looked at again and again is asked of the API
+//! through `kubectl proxy`, as a program that starts each time would take the cores that the cluster needs.
 
-use std::{process::Stdio, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
+    sync::OnceCell,
 };
 
 /// Longer than any rollout; a command that hangs must not hang a test.
@@ -17,6 +19,17 @@ const LIMIT: Duration = Duration::from_mins(4);
 pub struct Kubectl {
     config: String,
     namespace: String,
+    api: Arc<OnceCell<Api>>,
+}
+
+/// `kubectl proxy`, until it is dropped.
+#[derive(Debug)]
+struct Api {
+    address: String,
+    client: reqwest::Client,
+    // kubectl ends when nobody can read what it says
+    _out: Lines<BufReader<ChildStdout>>,
+    _child: Child,
 }
 
 /// What a command said.
@@ -36,6 +49,7 @@ impl Kubectl {
         Self {
             config: config.to_owned(),
             namespace: "kontor".to_owned(),
+            api: Arc::default(),
         }
     }
 
@@ -81,6 +95,40 @@ impl Kubectl {
         Ok(said.out)
     }
 
+    /// Objects of one kind, or one of them, as the API tells them. `resource` is what stands in the API's paths.
+    pub async fn look(&self, resource: Resource, name: &str, selector: &str) -> Result<Value> {
+        let api = self.api.get_or_try_init(|| self.proxy()).await?;
+        let mut path = format!(
+            "http://{}/{}/namespaces/{}/{}",
+            api.address, resource.group, self.namespace, resource.name
+        );
+        if !name.is_empty() {
+            path = format!("{path}/{name}");
+        }
+        let url = reqwest::Url::parse_with_params(&path, [("labelSelector", selector)])?;
+        let request = api.client.get(url).timeout(Duration::from_secs(10));
+        let answer = request.send().await?;
+        let answer = answer
+            .error_for_status()
+            .with_context(|| format!("{} {name}", resource.name))?;
+        Ok(answer.json().await?)
+    }
+
+    async fn proxy(&self) -> Result<Api> {
+        let mut command = self.command(&["proxy", "--port", "0"]);
+        let (out, child, first) = begun(&mut command).await.context("kubectl proxy")?;
+        // Starting to serve on 127.0.0.1:43210
+        let Some(address) = first.split(' ').find(|word| word.starts_with("127.0.0.1:")) else {
+            bail!("kubectl proxy: {first:?}");
+        };
+        Ok(Api {
+            address: address.to_owned(),
+            client: reqwest::Client::new(),
+            _out: out,
+            _child: child,
+        })
+    }
+
     /// `kubectl get … -o json`.
     pub async fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.run(&[&["get", "-o", "json"], arguments].concat()).await?;
@@ -95,35 +143,63 @@ impl Kubectl {
     /// A way to a port of a pod, until it is dropped.
     pub async fn forward(&self, pod: &str, port: u16) -> Result<Forward> {
         let target = format!("pod/{pod}");
-        let mut child = self
-            .command(&[
-                "port-forward",
-                "--address",
-                "127.0.0.1",
-                &target,
-                &format!(":{port}"),
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("kubectl does not run")?;
-        let out = child.stdout.take().context("kubectl has no output")?;
-        let mut lines = BufReader::new(out).lines();
-        let first = tokio::time::timeout(Duration::from_secs(20), lines.next_line())
-            .await
-            .context("kubectl port-forward does not begin")??
-            .unwrap_or_default();
+        let mut command = self.command(&[
+            "port-forward",
+            "--address",
+            "127.0.0.1",
+            &target,
+            &format!(":{port}"),
+        ]);
+        let (out, child, first) = begun(&mut command).await.context("kubectl port-forward")?;
         // Forwarding from 127.0.0.1:43210 -> 7000
         let Some(address) = first.split(' ').find(|word| word.starts_with("127.0.0.1:")) else {
             bail!("kubectl port-forward {target}: {first:?}");
         };
         Ok(Forward {
             address: address.to_owned(),
-            _out: lines,
+            _out: out,
             _child: child,
         })
     }
+}
+
+/// A kind of object, as it stands in the paths of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Resource {
+    group: &'static str,
+    name: &'static str,
+}
+
+/// Pods.
+pub const PODS: Resource = Resource {
+    group: "api/v1",
+    name: "pods",
+};
+/// Deployments.
+pub const DEPLOYMENTS: Resource = Resource {
+    group: "apis/apps/v1",
+    name: "deployments",
+};
+/// Stateful sets.
+pub const STATEFUL_SETS: Resource = Resource {
+    group: "apis/apps/v1",
+    name: "statefulsets",
+};
+
+/// Starts a command that stays, and reads its first line.
+async fn begun(command: &mut Command) -> Result<(Lines<BufReader<ChildStdout>>, Child, String)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("it does not run")?;
+    let out = child.stdout.take().context("it has no output")?;
+    let mut lines = BufReader::new(out).lines();
+    let first = tokio::time::timeout(Duration::from_secs(20), lines.next_line())
+        .await
+        .context("it does not begin")??;
+    Ok((lines, child, first.unwrap_or_default()))
 }
 
 /// A forwarded port. Dropping it ends the way.

@@ -9,7 +9,7 @@ use proto::transfer::v1::{LaneHead, VerifyLedgerResponse};
 use rpc::{Caller, caller::Key};
 use tests::{
     User,
-    cluster::{Cluster, PATIENCE, Pod, eventually, tell, verify},
+    cluster::{Cluster, PATIENCE, Pod, eventually, kubectl::PODS, tell, verify},
     grpc::{door, signed},
     promise_within,
 };
@@ -104,7 +104,7 @@ async fn restored(
     live: &VerifyLedgerResponse,
 ) -> Result<VerifyLedgerResponse> {
     eventually("it is restored", PATIENCE, async || {
-        let json = cluster.kubectl().get(&["pod", RESTORED]).await?;
+        let json = cluster.kubectl().look(PODS, RESTORED, "").await?;
         let pod = Pod::read(&json).context("no pod")?;
         ensure!(pod.is_ready, "{}", pod.said());
         Ok(())

@@ -22,7 +22,7 @@ const PATRONI: u16 = 8008;
 fn whichever_it_is() -> Result<()> {
     promise_within(Duration::from_mins(15), async {
         let cluster = Cluster::connect()?;
-        cluster.whole().await?;
+        without_back_off(&cluster).await?;
         let load = Load::prepare(&cluster, USERS, PACE).await?;
         load.during(async {
             load.goes_on(2).await?;
@@ -45,6 +45,19 @@ fn whichever_it_is() -> Result<()> {
     })
 }
 
+/// The kubelet starts a container later and later that has ended before, which an earlier run may have seen to. New pods are as they
+/// are where nobody kills them.
+async fn without_back_off(cluster: &Cluster) -> Result<()> {
+    let pods = cluster.all_pods().await?;
+    let worn = pods.iter().filter(|pod| pod.restarts > 0);
+    let names: Vec<&str> = worn.map(|pod| pod.name.as_str()).collect();
+    if !names.is_empty() {
+        let delete = [&["delete", "pod"], names.as_slice()].concat();
+        cluster.kubectl().run(&delete).await?;
+    }
+    cluster.whole().await
+}
+
 async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
     let pods = cluster.pods_of(part).await?;
     let victim = victim(&pods, part).await?;
@@ -65,7 +78,7 @@ async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
     })
     .await?;
     let ready = begin.elapsed();
-    load.goes_on(3).await?;
+    load.goes_on(2).await?;
     cluster.whole().await?;
     let attempts = load.since(begin);
     let failed: Vec<_> = attempts

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tests::{
     cluster::{Cluster, Load, PATIENCE, Pod, release, tell},
     promise_within,
@@ -21,6 +21,7 @@ fn forward_and_back() -> Result<()> {
         let now = release::current(&cluster).await?;
         let before = release::previous(&cluster, &now).await?;
         let load = Load::prepare(&cluster, USERS, PACE).await?;
+        let first = of_deployments(&cluster).await?;
         let begin = Instant::now();
         load.during(async {
             for (name, manifests) in [("to the other release", &before), ("to this release", &now)] {
@@ -34,11 +35,14 @@ fn forward_and_back() -> Result<()> {
                 let router = ["rollout", "restart", "deployment/postgres-router"];
                 cluster.kubectl().run(&router).await?;
                 rolled_out(&cluster).await?;
-                are_gone(&cluster, &pods).await?;
+                let new = of_deployments(&cluster).await?;
+                let kept = pods.iter().filter(|old| new.iter().any(|pod| pod.uid == old.uid));
+                ensure!(kept.count() == 0, "some pods were not replaced");
                 tell(format_args!("rolling: {name} after {:.1?}", begin.elapsed()));
                 load.goes_on(2).await?;
             }
-            Ok(())
+            // a router stays for as long as sessions go through it, and cuts what is left
+            are_gone(&cluster, &first).await
         })
         .await?;
         tell(format_args!(

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, SERVICES, eventually},
+    cluster::{Cluster, SERVICES, eventually, kubectl::PODS},
     promise,
 };
 
@@ -75,7 +75,7 @@ async fn last_words(cluster: &Cluster, pod: &Value) -> Result<Vec<String>> {
         .await?;
     cluster.kubectl().apply(pod).await?;
     let ended = eventually(&format!("{name} ends"), Duration::from_mins(2), async || {
-        let pod = cluster.kubectl().get(&["pod", name]).await?;
+        let pod = cluster.kubectl().look(PODS, name, "").await?;
         let state = &pod["status"]["containerStatuses"][0]["state"];
         let code = state["terminated"]["exitCode"].as_i64();
         code.with_context(|| format!("it is {}", pod["status"]))

@@ -35,16 +35,14 @@ fn to_anything() -> Result<()> {
 async fn everything(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
     let mut all = BTreeMap::new();
     let made = cluster.kubectl().get(&["-k", cluster.overlay()]).await?;
-    let pods = cluster.kubectl().get(&["pods"]).await?;
-    for list in [made, pods] {
-        for item in list["items"].as_array().into_iter().flatten() {
-            let mut item = item.clone();
-            item["status"] = Value::Null;
-            for own in ["resourceVersion", "managedFields"] {
-                item["metadata"][own] = Value::Null;
-            }
-            all.insert(format!("{} {}", item["kind"], item["metadata"]["name"]), item);
+    let made = made["items"].as_array().into_iter().flatten().cloned();
+    let pods = cluster.all_pods().await?.into_iter().map(|pod| pod.json);
+    for mut item in made.chain(pods) {
+        item["status"] = Value::Null;
+        for own in ["resourceVersion", "managedFields"] {
+            item["metadata"][own] = Value::Null;
         }
+        all.insert(format!("{} {}", item["kind"], item["metadata"]["name"]), item);
     }
     Ok(all)
 }

@@ -55,10 +55,15 @@ async fn answers(
     options: &PgConnectOptions,
 ) -> bool {
     if let Some((mut old, since)) = session.take()
-        && since.elapsed() < lifetime
         && let Ok(Ok(())) = timeout(ANSWER_TIMEOUT, old.ping()).await
     {
-        *session = Some((old, since));
+        // the database answers, whether a new session can be had at once or not
+        let new = if since.elapsed() < lifetime {
+            None
+        } else {
+            connect_once(options).await.ok()
+        };
+        *session = Some(new.map_or((old, since), |new| (new, Instant::now())));
         return true;
     }
     match connect_once(options).await {

@@ -15,6 +15,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(270);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection: longer, and it is better told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections that are opened before somebody waits for one, as those that end are replaced.
+const AT_LEAST: u32 = 2;
 /// A connection that rested longer is tried before use: the server may have gone in the meantime. In a busy pool the
 /// round trip is saved.
 const TRUSTED: Duration = Duration::from_secs(2);
@@ -28,13 +30,15 @@ pub async fn connect(config: &Config) -> Result<PgPool, Error> {
     let lifetime = config.lifetime;
     let pool = PgPoolOptions::new()
         .max_connections(config.connections)
+        .min_connections(config.connections.min(AT_LEAST))
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_mins(10))
         .max_lifetime(lifetime)
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
             Box::pin(async move {
-                if metadata.age >= lifetime {
+                // one that is over is used once more: the pool closes it behind that, and opens another meanwhile
+                if metadata.age >= 2 * lifetime {
                     return Ok(false);
                 }
                 Ok(metadata.idle_for < TRUSTED

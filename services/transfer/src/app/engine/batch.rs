@@ -34,6 +34,8 @@ use crate::{
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
 /// What became of each job; none when nobody waits for it any more, and it was not begun.
 type Outcomes = Vec<Option<Vec<Outcome>>>;
 
@@ -71,6 +73,8 @@ pub(super) struct Batcher<L: Lanes> {
     /// Those of the lane that have nothing to do.
     pub(super) writers: Vec<L::Writer>,
     pub(super) memory: Memory,
+    /// Not before, after it could not be renewed.
+    renew_at: Instant,
     pub(super) config: Config,
     committed: Committed,
 }
@@ -82,6 +86,7 @@ impl<L: Lanes> Batcher<L> {
             lane: None,
             writers: Vec::new(),
             memory: Memory::default(),
+            renew_at: Instant::now(),
             config,
             committed,
         }
@@ -102,9 +107,7 @@ impl<L: Lanes> Batcher<L> {
                     () = lifecycle.stopping() => return,
                 }
             };
-            if self.is_lane_over() {
-                self.lose_lane();
-            }
+            self.renew_lane().await;
             let (dry, real): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(|job| job.dry_run);
             // first: what comes behind a large batch may go on for long
             for job in dry {
@@ -189,7 +192,24 @@ impl<L: Lanes> Batcher<L> {
     }
 
     pub(super) fn is_lane_over(&self) -> bool {
-        self.lane.as_ref().is_some_and(Lane::is_over)
+        self.lane.as_ref().is_some_and(Lane::is_over) && Instant::now() >= self.renew_at
+    }
+
+    /// Goes on with another lane when the session of this one is over. Where none can be had now, it is used for longer.
+    async fn renew_lane(&mut self) {
+        if !self.is_lane_over() {
+            return;
+        }
+        match patience::answer(self.lanes.claim()).await {
+            Ok(lane) => {
+                self.lose_lane();
+                self.lane = Some(lane);
+            }
+            Err(failure) => {
+                tracing::debug!(error = %failure, "no other lane for now");
+                self.renew_at = Instant::now() + RENEW_AGAIN;
+            }
+        }
     }
 
     pub(super) fn lose_lane(&mut self) {
