@@ -1,5 +1,5 @@
-//! What kontor promises in Kubernetes, on a cluster that `tests/kind/run` brings up: one file for each promise, in the order of
-//! their names, one at a time, as some of them break the cluster for a while. See tests/README.md.
+//! What kontor promises in Kubernetes, on a cluster that `tests/kind/run` brings up and in the order that it says: one file for each
+//! promise. Some of them break the cluster for a while. See tests/kind/README.md.
 
 #[path = "kind/a_backup_is_restored.rs"]
 mod a_backup_is_restored;
