@@ -19,6 +19,8 @@ use super::{Digest, KEY_PREFIX, watch::read_hex};
 const FRESH: Duration = Duration::from_millis(400);
 /// Sessions that are kept. Beyond, all are forgotten at once.
 const MOST: usize = 32_768;
+/// How long a session is believed at most before it is asked about again, whatever its end.
+const LONGEST: Duration = Duration::from_hours(24);
 /// What nobody has used for so long is given up.
 const UNUSED: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -52,11 +54,10 @@ enum Entry {
 }
 
 impl State {
-    /// Whether an answer to a question of that time still counts.
-    fn counts(&self, asked: Instant, now: Instant) -> bool {
-        let is_told = self.told_since.is_some_and(|since| since <= asked)
-            && self.told_up_to.is_some_and(|up_to| now < up_to + FRESH);
-        is_told || now < asked + FRESH
+    /// The time since when answers count that are older than a moment: none while changes are not told.
+    fn counts_since(&self, now: Instant) -> Option<Instant> {
+        self.told_since
+            .filter(|_| self.told_up_to.is_some_and(|up_to| now < up_to + FRESH))
     }
 
     /// What was asked before may have changed without a trace here.
@@ -74,15 +75,20 @@ impl Known {
     /// Whose session it is, if that is known.
     pub fn caller(&self, digest: &Digest, now: Instant) -> Option<Caller> {
         let mut state = self.state();
-        let Entry::Live { asked, ends, .. } = *state.entries.get(digest)? else {
+        let since = state.counts_since(now);
+        let Entry::Live {
+            caller,
+            asked,
+            ends,
+            used,
+        } = state.entries.get_mut(digest)?
+        else {
             return None;
         };
-        if ends <= now || !state.counts(asked, now) {
+        let counts = now < *asked + FRESH || since.is_some_and(|since| since <= *asked);
+        if *ends <= now || !counts {
             return None;
         }
-        let Some(Entry::Live { caller, used, .. }) = state.entries.get_mut(digest) else {
-            return None;
-        };
         *used = now;
         Some(caller.clone())
     }
@@ -96,7 +102,7 @@ impl Known {
             None if state.entries.len() >= MOST => state.forget_all(Instant::now()),
             _ => {}
         }
-        let (ends, used) = (asked + left, asked);
+        let (ends, used) = (asked + left.min(LONGEST), asked);
         let entry = Entry::Live {
             caller,
             asked,
@@ -234,6 +240,11 @@ mod tests {
         known.begins(asked);
         known.learn(ONE, user(1), asked, Duration::from_millis(5));
         assert_eq!(known.caller(&ONE, asked + Duration::from_millis(5)), None);
+        // nor does one that never ends by itself overflow the clock
+        known.learn(TWO, user(2), asked, Duration::MAX);
+        assert_eq!(known.caller(&TWO, asked), Some(user(2)));
+        known.up_to(asked + LONGEST);
+        assert_eq!(known.caller(&TWO, asked + LONGEST), None);
     }
 
     #[test]

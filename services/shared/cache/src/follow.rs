@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub trait Follower: Send + Sync + 'static {
     /// From `at` on it is told of every change.
     fn begins(&self, at: Instant);
-    /// It has been told of every change before `moment`.
+    /// It has been told of every change that was acknowledged before `moment`.
     fn up_to(&self, moment: Instant);
     /// A key has another value now, or none any more.
     fn changed(&self, key: &str);
@@ -33,8 +33,8 @@ impl Cache {
     /// Tells `follower` of changes of the keys that begin with `prefix`, until the connection ends or its server does not answer
     /// in time. Why it ended.
     ///
-    /// The server sends changes and answers over one connection and in their order. So an answer says that every change before
-    /// its question has been told.
+    /// The server sends over one connection, and tells of a change when it acknowledges it, or before. So an answer says that every
+    /// change has been told that was acknowledged before its question.
     pub async fn follow<F: Follower>(&self, prefix: &str, follower: Arc<F>) -> Error {
         let Err(error) = self.follow_on(prefix, follower).await;
         error
