@@ -46,7 +46,7 @@ impl Config {
         );
         let lifetime = r.in_range(
             "KONTOR_DATABASE_SESSION_SECONDS",
-            "seconds that a session with the database lasts; a router on the way waits twice as long when it ends",
+            "seconds that a session with the database lasts; a router on the way waits three times as long when it ends",
             5..=86_400,
             LIFETIME_SECONDS,
         );
