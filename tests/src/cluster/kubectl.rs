@@ -25,11 +25,8 @@ pub struct Kubectl {
 /// `kubectl proxy`, until it is dropped.
 #[derive(Debug)]
 struct Api {
-    address: String,
+    door: Forward,
     client: reqwest::Client,
-    // kubectl ends when nobody can read what it says
-    _out: Lines<BufReader<ChildStdout>>,
-    _child: Child,
 }
 
 /// What a command said.
@@ -100,7 +97,7 @@ impl Kubectl {
         let api = self.api.get_or_try_init(|| self.proxy()).await?;
         let mut path = format!(
             "http://{}/{}/namespaces/{}/{}",
-            api.address, resource.group, self.namespace, resource.name
+            api.door.address, resource.group, self.namespace, resource.name
         );
         if !name.is_empty() {
             path = format!("{path}/{name}");
@@ -115,17 +112,10 @@ impl Kubectl {
     }
 
     async fn proxy(&self) -> Result<Api> {
-        let mut command = self.command(&["proxy", "--port", "0"]);
-        let (out, child, first) = begun(&mut command).await.context("kubectl proxy")?;
-        // Starting to serve on 127.0.0.1:43210
-        let Some(address) = first.split(' ').find(|word| word.starts_with("127.0.0.1:")) else {
-            bail!("kubectl proxy: {first:?}");
-        };
+        let door = begun(&mut self.command(&["proxy", "--port", "0"])).await;
         Ok(Api {
-            address: address.to_owned(),
+            door: door.context("kubectl proxy")?,
             client: reqwest::Client::new(),
-            _out: out,
-            _child: child,
         })
     }
 
@@ -150,16 +140,9 @@ impl Kubectl {
             &target,
             &format!(":{port}"),
         ]);
-        let (out, child, first) = begun(&mut command).await.context("kubectl port-forward")?;
-        // Forwarding from 127.0.0.1:43210 -> 7000
-        let Some(address) = first.split(' ').find(|word| word.starts_with("127.0.0.1:")) else {
-            bail!("kubectl port-forward {target}: {first:?}");
-        };
-        Ok(Forward {
-            address: address.to_owned(),
-            _out: out,
-            _child: child,
-        })
+        begun(&mut command)
+            .await
+            .with_context(|| format!("kubectl port-forward {target}"))
     }
 }
 
@@ -186,8 +169,8 @@ pub const STATEFUL_SETS: Resource = Resource {
     name: "statefulsets",
 };
 
-/// Starts a command that stays, and reads its first line.
-async fn begun(command: &mut Command) -> Result<(Lines<BufReader<ChildStdout>>, Child, String)> {
+/// Starts a command that stays, and waits until it says where it listens.
+async fn begun(command: &mut Command) -> Result<Forward> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -198,8 +181,17 @@ async fn begun(command: &mut Command) -> Result<(Lines<BufReader<ChildStdout>>, 
     let mut lines = BufReader::new(out).lines();
     let first = tokio::time::timeout(Duration::from_secs(20), lines.next_line())
         .await
-        .context("it does not begin")??;
-    Ok((lines, child, first.unwrap_or_default()))
+        .context("it does not begin")??
+        .unwrap_or_default();
+    // Forwarding from 127.0.0.1:43210 -> 7000, or: Starting to serve on 127.0.0.1:43210
+    let Some(address) = first.split(' ').find(|word| word.starts_with("127.0.0.1:")) else {
+        bail!("{first:?}");
+    };
+    Ok(Forward {
+        address: address.to_owned(),
+        _out: lines,
+        _child: child,
+    })
 }
 
 /// A forwarded port. Dropping it ends the way.

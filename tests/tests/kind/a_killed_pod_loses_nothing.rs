@@ -78,7 +78,7 @@ async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
     })
     .await?;
     let ready = begin.elapsed();
-    load.goes_on(2).await?;
+    load.goes_on(3).await?;
     cluster.whole().await?;
     let attempts = load.since(begin);
     let failed: Vec<_> = attempts
