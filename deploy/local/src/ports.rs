@@ -15,12 +15,19 @@ const RANGE: std::ops::Range<u16> = 10_240..32_000;
 
 /// A port that is free now, and that this process has not given out before.
 pub fn free() -> Result<u16> {
+    free_row(&[0])
+}
+
+/// The first of some ports at these distances from it, below a thousand, all of which are free now and were not given out before.
+pub fn free_row(distances: &[u16]) -> Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1_000 {
-        let port = rand::rng().random_range(RANGE);
-        if is_free(port) && given.insert(port) {
-            return Ok(port);
+        let first = rand::rng().random_range(RANGE.start..RANGE.end - 1_000);
+        let row = || distances.iter().map(|distance| first + distance);
+        if row().all(|port| is_free(port) && !given.contains(&port)) {
+            given.extend(row());
+            return Ok(first);
         }
     }
     bail!("no free TCP port found between {} and {}", RANGE.start, RANGE.end);
@@ -57,6 +64,16 @@ mod tests {
         let ports: BTreeSet<u16> = (0..50).map(|_| free().unwrap()).collect();
         assert_eq!(ports.len(), 50);
         assert!(ports.iter().all(|port| RANGE.contains(port)));
+    }
+
+    #[test]
+    fn a_row_is_free_as_a_whole_and_given_out_once() {
+        let rows: Vec<u16> = (0..50).map(|_| free_row(&[0, 1, 100]).unwrap()).collect();
+        let ports: BTreeSet<u16> = rows
+            .iter()
+            .flat_map(|first| [0, 1, 100].map(|distance| first + distance))
+            .collect();
+        assert_eq!(ports.len(), 150);
     }
 
     #[test]

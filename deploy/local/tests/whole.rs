@@ -64,20 +64,15 @@ impl Up {
     }
 }
 
-/// The first of the inner ports, of which those that two replicas take are free now.
+/// The first of the inner ports that two replicas take.
 fn inner_ports() -> Result<u16> {
-    let taken = |first: u16| {
-        let servers = first..first + 5;
-        let services = (1..5).flat_map(move |hundred| first + hundred * 100..first + hundred * 100 + 2);
-        !servers.chain(services).all(local::ports::is_free)
-    };
-    for _ in 0..100 {
-        let first = local::ports::free()?;
-        if !taken(first) {
-            return Ok(first);
-        }
-    }
-    anyhow::bail!("no row of free ports found")
+    let services = (1..5).flat_map(|hundred| hundred * 100..hundred * 100 + 2);
+    local::ports::free_row(&(0..5).chain(services).collect::<Vec<_>>())
+}
+
+/// The first of the ports of two gateways.
+fn gateway_ports() -> Result<u16> {
+    local::ports::free_row(&[0, 1])
 }
 
 impl Drop for Up {
@@ -91,7 +86,7 @@ impl Drop for Up {
 #[test]
 fn everything_comes_up_stops_cleanly_and_keeps_its_data() -> Result<()> {
     let data = tempfile::tempdir()?;
-    let first = Up::start(data.path(), local::ports::free()?)?;
+    let first = Up::start(data.path(), gateway_ports()?)?;
     ensure!(
         first.interrupt()?.contains("stopped; the data stays"),
         "it does not say that it stopped"
@@ -101,7 +96,7 @@ fn everything_comes_up_stops_cleanly_and_keeps_its_data() -> Result<()> {
         "the demo data was not loaded"
     );
 
-    let port = local::ports::free()?;
+    let port = gateway_ports()?;
     let second = Up::start(data.path(), port)?;
     let login = r#"{"email":"alice@example.com","password":"password123"}"#;
     let answer = Command::new("curl")

@@ -67,7 +67,7 @@ async fn once(program: &Path, data: &Path, replicas: u16) -> Result<(Duration, D
         .arg(data)
         .args([
             "--port",
-            &local::ports::free()?.to_string(),
+            &local::ports::free_row(&(0..replicas).collect::<Vec<_>>())?.to_string(),
             "--inner-port",
             "32100",
         ])
