@@ -1,7 +1,7 @@
 //! TCP ports on the loopback interface.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, TcpListener},
     sync::{Mutex, PoisonError},
 };
@@ -38,9 +38,13 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// One sentence for the first port that is taken. Each port comes with who wants it and the option that changes it.
+/// One sentence for the first port that is taken, or wanted twice. Each port comes with who wants it and the option that changes it.
 pub fn demand_free<'a>(wanted: impl IntoIterator<Item = (u16, &'a str, &'a str)>) -> Result<()> {
+    let mut wanted_by = BTreeMap::new();
     for (port, purpose, option) in wanted {
+        if let Some(other) = wanted_by.insert(port, purpose) {
+            bail!("Port {port} is wanted for {other} and for {purpose}: choose another port with {option}.");
+        }
         if !is_free(port) {
             bail!(
                 "Port {port}, wanted for {purpose}, is taken by another program: stop it, or choose another port with {option}."
@@ -74,6 +78,18 @@ mod tests {
             .flat_map(|first| [0, 1, 100].map(|distance| first + distance))
             .collect();
         assert_eq!(ports.len(), 150);
+    }
+
+    #[test]
+    fn a_port_that_two_want_is_one_sentence() {
+        let port = free().unwrap();
+        let wanted = [(port, "account", "--inner-port"), (port, "the gateway", "--port")];
+        assert_eq!(
+            demand_free(wanted).unwrap_err().to_string(),
+            format!(
+                "Port {port} is wanted for account and for the gateway: choose another port with --port."
+            )
+        );
     }
 
     #[test]
