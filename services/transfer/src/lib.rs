@@ -69,9 +69,9 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
                 large_batch: config.large_batch,
                 clock,
             },
-            move |rows| {
-                relay.wake();
-                watching.committed(rows);
+            move |batch| {
+                watching.committed(&batch.rows);
+                relay.committed(batch);
             },
             &lifecycle,
         );

@@ -16,6 +16,7 @@ mod transfers;
 
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::convert::views::kind;
 pub use self::{
     accounts::Accounts, admin::Admin, internal::Internal, schedules::Schedules, transfers::Transfers,
 };

@@ -22,7 +22,7 @@ use sqlx::PgPool;
 pub use self::{
     intake::PgIntake,
     lane::PgLane,
-    publication::{Lag, Lost, Publication, Unpublished},
+    publication::{Lag, Lost, Page, Publication, Recent, Unpublished},
     reconcile::PgReconciler,
     snapshot::PgSnapshot,
 };

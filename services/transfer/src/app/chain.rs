@@ -61,6 +61,12 @@ impl Tip {
         }
     }
 
+    /// The position of the last batch's first row, where it has so many.
+    pub fn first_of_last(&self, rows: usize) -> i64 {
+        self.next_sequence
+            .saturating_sub(i64::try_from(rows).unwrap_or(i64::MAX))
+    }
+
     /// The place of the next batch, made at a moment.
     fn next(&self, at: DateTime<Utc>) -> Place {
         Place {

@@ -158,6 +158,17 @@ pub trait Lanes: Send + Sync + 'static {
 /// What a writer needs for a batch: its rows, and all else.
 pub type Parts<W> = (<W as Writer>::Rows, <W as Writer>::Rest);
 
+/// A batch that was committed.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The lane.
+    pub lane: i32,
+    /// The position of the first row.
+    pub first_sequence: i64,
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+}
+
 /// How much waits at most, and what tells the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -181,7 +192,7 @@ impl Engine {
     pub fn start<L: Lanes>(
         lanes: L,
         config: Config,
-        committed: impl Fn(&[Row]) + Send + Sync + 'static,
+        committed: impl Fn(Committed) + Send + Sync + 'static,
         lifecycle: &Lifecycle,
     ) -> Self {
         let room = Arc::new(Semaphore::new(config.queue));

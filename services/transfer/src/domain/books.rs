@@ -75,6 +75,14 @@ impl Books {
         self.rows.get(self.first_made..).unwrap_or_default()
     }
 
+    /// Leaves the rows that the commands have made, in order.
+    pub fn into_made(mut self) -> Vec<Row> {
+        if self.first_made > 0 {
+            self.rows.drain(..self.first_made);
+        }
+        self.rows
+    }
+
     /// The accounts as the commands have left them.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.accounts.values()

@@ -3,10 +3,10 @@
 use std::{fmt::Write as _, time::SystemTime};
 
 use prost::Message as _;
-use proto::transfer::v1::{EntryMade, TransferEvent, TransferKind, transfer_event::Event};
+use proto::transfer::v1::{EntryMade, TransferEvent, transfer_event::Event};
 use uuid::Uuid;
 
-use crate::{domain::journal::Kind, store::Unpublished};
+use crate::{rpc, store::Unpublished};
 
 /// The full name of the message.
 pub(super) const EVENT_TYPE: &str = "kontor.transfer.v1.TransferEvent";
@@ -35,10 +35,11 @@ pub(super) struct Encoded<'a> {
 }
 
 impl Encoder {
-    pub fn entry(&mut self, row: &Unpublished, side: Side) -> Encoded<'_> {
+    pub fn entry(&mut self, unpublished: &Unpublished, side: Side) -> Encoded<'_> {
+        let Unpublished { lane, sequence, row } = unpublished;
         let (account, position, counterparty) = match side {
-            Side::Debit => (row.debit_account, row.debit_position, row.credit_account),
-            Side::Credit => (row.credit_account, row.credit_position, row.debit_account),
+            Side::Debit => (row.debit, row.debit_position, row.credit),
+            Side::Credit => (row.credit, row.credit_position, row.debit),
         };
         let mut entry = match self.message.event.take() {
             Some(Event::EntryMade(entry)) => entry,
@@ -52,19 +53,20 @@ impl Encoder {
         entry.position = position;
         entry.counterparty_account_id = counterparty;
         entry.leg = i32::from(row.leg);
-        entry.kind = kind(&row.kind).into();
-        entry.currency.clone_from(&row.currency);
-        entry.created_at = Some(SystemTime::from(row.created_at).into());
+        entry.kind = rpc::kind(row.kind).into();
+        row.currency.code().clone_into(&mut entry.currency);
+        entry.created_at = Some(SystemTime::from(row.at).into());
         put_id(&mut entry.transfer_id, Some(row.id));
-        put_id(&mut entry.original_id, row.original_id);
-        row.reference
-            .as_deref()
+        put_id(&mut entry.original_id, row.original);
+        row.note
+            .as_ref()
+            .and_then(|note| note.reference.as_deref())
             .unwrap_or_default()
             .clone_into(&mut entry.reference);
-        entry.lane = row.lane;
-        entry.sequence = row.sequence;
+        entry.lane = *lane;
+        entry.sequence = *sequence;
         self.message.event = Some(Event::EntryMade(entry));
-        self.finish(account, event_id(row.lane, row.sequence, side))
+        self.finish(account, event_id(*lane, *sequence, side))
     }
 
     /// Any other event of an account.
@@ -102,19 +104,6 @@ fn put_id(text: &mut String, id: Option<Uuid>) {
     if let Some(id) = id {
         let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
         text.push_str(id.hyphenated().encode_lower(&mut buffer));
-    }
-}
-
-fn kind(name: &str) -> TransferKind {
-    match Kind::from_name(name) {
-        Some(Kind::Transfer) => TransferKind::Transfer,
-        Some(Kind::Pending) => TransferKind::Pending,
-        Some(Kind::Post) => TransferKind::Post,
-        Some(Kind::Void) => TransferKind::Void,
-        Some(Kind::Expire) => TransferKind::Expire,
-        Some(Kind::Reversal) => TransferKind::Reversal,
-        // a constraint of the table refuses any other
-        None => TransferKind::Unspecified,
     }
 }
 

@@ -22,10 +22,13 @@ use super::{
     metrics,
     producer::{Failed, Producer},
 };
-use crate::store::{Lost, Publication, Unpublished};
+use crate::{
+    app::engine::Committed,
+    store::{Lost, Publication, Recent, Unpublished},
+};
 
-/// Rows of each lane in a page at most; each row is two records.
-const PAGE: i64 = 4_096;
+/// Rows in a page at most; each is two records.
+const PAGE: usize = 4_096;
 /// Pages that are not full begin so far apart: one with thousands of rows costs little more than one with a few. What comes
 /// after a pause goes at once.
 const PACE: Duration = Duration::from_millis(40);
@@ -42,21 +45,29 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// stand by.
 #[derive(Clone)]
 pub struct Relay {
+    recent: Recent,
     wake: Arc<Notify>,
 }
 
 impl Relay {
     /// Starts a relay with a connection of its own, made with the options of the pool.
     pub fn start(pool: &PgPool, config: &Config, lifecycle: &Lifecycle) -> Self {
-        let wake = Arc::new(Notify::new());
+        let (recent, wake) = (Recent::default(), Arc::new(Notify::new()));
         let task = Task {
             options: pool.connect_options(),
             config: config.clone(),
             lifecycle: lifecycle.clone(),
+            recent: recent.clone(),
             wake: Arc::clone(&wake),
         };
         lifecycle.spawn("journal relay", task.run());
-        Self { wake }
+        Self { recent, wake }
+    }
+
+    /// Says what this instance has committed.
+    pub fn committed(&self, batch: Committed) {
+        self.recent.push(batch);
+        self.wake();
     }
 
     /// Says that rows have been committed. Without it they wait for the next look.
@@ -69,6 +80,7 @@ struct Task {
     options: Arc<PgConnectOptions>,
     config: Config,
     lifecycle: Lifecycle,
+    recent: Recent,
     wake: Arc<Notify>,
 }
 
@@ -90,7 +102,7 @@ impl Task {
 
     /// Stands by, then leads, on one session whose loss ends both. Ok when the process stops.
     async fn session(&self, backoff: &mut Backoff) -> Result<(), Lost> {
-        let mut publication = Publication::connect(&self.options).await?;
+        let mut publication = Publication::connect(&self.options, self.recent.clone()).await?;
         while !publication.try_lead().await? {
             if self.pause(COMPETE_EVERY).await.is_break() {
                 return Ok(());

@@ -346,7 +346,7 @@ async fn and_what_this_instance_commits_it_need_not_look_for() {
     let store = Postgres::new(world.pool().clone(), super::world::signer());
     let board = Watch::start(Counted::of(&store, true), 100, world.lifecycle());
     let told = Arc::clone(&board);
-    let replica = world.replica_that_tells(32_768, move |rows| told.committed(rows));
+    let replica = world.replica_that_tells(32_768, move |batch| told.committed(&batch.rows));
     replica.users(2, 100).await;
     let reads = Reads::start(store, world.lifecycle());
     let asked = Asked {

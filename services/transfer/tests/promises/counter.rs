@@ -47,7 +47,7 @@ impl Counter {
         let store = transfer::store::Postgres::new(world.pool().clone(), super::world::signer());
         let watch = Watch::start(store.clone(), watchers, &lifecycle);
         let told = Arc::clone(&watch);
-        let replica = world.replica_that_tells(32_768, move |rows| told.committed(rows));
+        let replica = world.replica_that_tells(32_768, move |batch| told.committed(&batch.rows));
         let reads = Arc::new(Reads::start(store.clone(), &lifecycle));
         let accounts = Accounts::new(store, reads, watch, lifecycle.clone());
         let routes = Routes::default().with(LedgerAccountServiceServer::new(accounts));

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use lifecycle::Lifecycle;
 use proto::transfer::v1::{EntryMade, transfer_event::Event};
 use transfer::{
+    app::order::{Action, Item},
     domain::command::{Authority, Command, Hold},
     events::Relay,
 };
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     kafka,
-    world::{Replica, World, amount, order},
+    world::{Replica, World, amount, order, soon},
 };
 
 /// Where a row stands, and what it did to one account.
@@ -69,6 +70,16 @@ async fn traffic(replica: &Replica, rounds: i64) {
         });
         join_all(work).await;
     }
+}
+
+/// Transfers in one call.
+async fn bulk(replica: &Replica, rows: i64) {
+    let items = (0..rows).map(|row| Item {
+        action: Action::Transfer(order(row % 8 + 1, (row + 1) % 8 + 1, 1)),
+        linked: false,
+    });
+    let results = replica.ledger.run_all(items.collect(), false, soon()).await;
+    assert!(results.unwrap().iter().all(Result::is_ok));
 }
 
 /// The first occurrences must be the journal: for each account 1, 2, 3, …, with what each row says.
@@ -131,6 +142,15 @@ async fn a_calm_ledger_is_published_once() {
     traffic(&replica, 10).await;
     relay.wake();
     all_is_published(&world).await;
+    // its own instance beside another one
+    let own = world.replica_that_tells(32_768, move |batch| relay.committed(batch));
+    tokio::join!(
+        traffic(&own, 10),
+        traffic(&replica, 10),
+        bulk(&own, 1_500),
+        bulk(&own, 1_500)
+    );
+    all_is_published(&world).await;
     let records = assert_equals_the_journal(&world, &config).await;
     assert_eq!(
         i64::try_from(records).unwrap(),
@@ -142,9 +162,11 @@ async fn a_calm_ledger_is_published_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_relays_lose_their_sessions() {
     let (world, config) = (World::new().await, kafka::topic().await);
-    let replicas = [world.replica(), world.replica()];
-    replicas[0].users(8, 1_000_000).await;
     let relays = [(); 2].map(|()| Relay::start(world.pool(), &config, world.lifecycle()));
+    let replicas = relays
+        .clone()
+        .map(|relay| world.replica_that_tells(32_768, move |batch| relay.committed(batch)));
+    replicas[0].users(8, 1_000_000).await;
     let done = AtomicBool::new(false);
     let write = async {
         tokio::join!(traffic(&replicas[0], 500), traffic(&replicas[1], 500));
@@ -174,6 +196,21 @@ async fn nothing_is_lost_when_relays_lose_their_sessions() {
     assert!(leaders.len() > 3, "the relays took turns: {leaders:?}");
     all_is_published(&world).await;
     assert_eq!(world.sql("SELECT count(DISTINCT lane) FROM journal").await, 2);
+    assert_equals_the_journal(&world, &config).await;
+}
+
+/// More than a producer can hold, of lanes of which each has less than a page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_replicas_leave_behind_is_published_in_parts() {
+    let (world, config) = (World::new().await, kafka::topic().await);
+    let replicas = [world.replica(), world.replica(), world.replica()];
+    replicas[0].users(8, 10_000).await;
+    for replica in &replicas {
+        bulk(replica, 3_600).await;
+    }
+    assert_eq!(world.sql("SELECT count(DISTINCT lane) FROM journal").await, 3);
+    Relay::start(world.pool(), &config, world.lifecycle());
+    all_is_published(&world).await;
     assert_equals_the_journal(&world, &config).await;
 }
 

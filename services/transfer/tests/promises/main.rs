@@ -26,4 +26,5 @@ mod money_is_conserved_by_replicas;
 mod server;
 mod the_journal_is_append_only;
 mod the_queue_is_bounded;
+mod what_is_remembered_is_published_as_it_is_stored;
 mod world;

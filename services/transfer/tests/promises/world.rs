@@ -12,7 +12,7 @@ use transfer::{
     MIGRATOR,
     app::{
         chain::Signer,
-        engine::{self, Engine},
+        engine::{self, Committed, Engine},
         error::Error,
         ledger::Ledger,
         order::{Action, Order, Party},
@@ -20,7 +20,6 @@ use transfer::{
     domain::{
         books::Done,
         command::Authority,
-        journal::Row,
         money::{Amount, Currency},
     },
     store::Postgres,
@@ -69,7 +68,7 @@ impl World {
     pub fn replica_that_tells(
         &self,
         queue: usize,
-        committed: impl Fn(&[Row]) + Send + Sync + 'static,
+        committed: impl Fn(Committed) + Send + Sync + 'static,
     ) -> Replica {
         let store = Postgres::new(self.pool().clone(), signer());
         let config = engine::Config {

@@ -10,7 +10,7 @@ use lifecycle::Lifecycle;
 use uuid::Uuid;
 
 use super::{
-    Config, Failure, Found, Lane, Lanes, Outcome, Wanted,
+    Committed, Config, Failure, Found, Lane, Lanes, Outcome, Wanted,
     job::{Job, Steps, wanted},
     memory::Memory,
     metrics,
@@ -64,7 +64,7 @@ impl<P> Draft<P> {
 }
 
 /// Hears of each commit.
-type Committed = Box<dyn Fn(&[Row]) + Send + Sync>;
+type Listener = Box<dyn Fn(Committed) + Send + Sync>;
 
 pub(super) struct Batcher<L: Lanes> {
     pub(super) lanes: Arc<L>,
@@ -76,11 +76,11 @@ pub(super) struct Batcher<L: Lanes> {
     /// Not before, after it could not be renewed.
     renew_at: Instant,
     pub(super) config: Config,
-    committed: Committed,
+    committed: Listener,
 }
 
 impl<L: Lanes> Batcher<L> {
-    pub fn new(lanes: L, config: Config, committed: Committed) -> Self {
+    pub fn new(lanes: L, config: Config, committed: Listener) -> Self {
         Self {
             lanes: Arc::new(lanes),
             lane: None,
@@ -248,7 +248,7 @@ impl<L: Lanes> Batcher<L> {
         }
         self.memory.was_right();
         self.memory.keep(draft.books.accounts());
-        self.is_committed(&draft.books, draft.begun);
+        self.is_committed(draft.books, &draft.tip, draft.begun);
         Ok(Some(draft.outcomes))
     }
 
@@ -308,13 +308,19 @@ impl<L: Lanes> Batcher<L> {
 
     /// Answers for a batch that was drafted and is committed.
     pub(super) fn answer(&mut self, jobs: Vec<Job>, draft: Draft<()>) {
-        self.is_committed(&draft.books, draft.begun);
+        self.is_committed(draft.books, &draft.tip, draft.begun);
         tell(jobs, draft.outcomes);
     }
 
-    fn is_committed(&self, books: &Books, begun: Instant) {
-        metrics::committed(books.made().len(), begun.elapsed());
-        (self.committed)(books.made());
+    /// What the books have made is committed, and the lane ends behind it.
+    fn is_committed(&self, books: Books, tip: &Tip, begun: Instant) {
+        let rows = books.into_made();
+        metrics::committed(rows.len(), begun.elapsed());
+        (self.committed)(Committed {
+            lane: tip.lane,
+            first_sequence: tip.first_of_last(rows.len()),
+            rows,
+        });
     }
 
     async fn transact(
@@ -342,7 +348,7 @@ impl<L: Lanes> Batcher<L> {
         } else {
             lane.commit(&books, at).await?;
             self.memory.keep(books.accounts());
-            self.is_committed(&books, begun);
+            self.is_committed(books, &lane.tip(), begun);
         }
         Ok(outcomes)
     }
