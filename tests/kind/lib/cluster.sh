@@ -85,6 +85,13 @@ kind_config() {
     cat <<YAML
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
+kubeadmConfigPatches:
+  # how often autoscalers look; 15 s where nobody waits for them
+  - |
+    kind: ClusterConfiguration
+    controllerManager:
+      extraArgs:
+        horizontal-pod-autoscaler-sync-period: 5s
 nodes:
   - role: control-plane
     extraPortMappings:
@@ -198,6 +205,13 @@ metrics_server() {
     metrics
     quietly kind-metrics kubectl --kubeconfig "$KUBECONFIG_FILE" delete --ignore-not-found apiservice v1beta1.metrics.k8s.io ||
         fail "The metrics could not be taken from the autoscalers, see above."
+}
+
+# renew_worn: what was killed is started later and later, which the next run would meet; new pods are not. That one waits for them.
+renew_worn() {
+    local worn
+    mapfile -t worn < <("${KUBECTL[@]}" get pods --no-headers | awk '$4 + 0 > 0 { print $1 }')
+    [ ${#worn[@]} = 0 ] || "${KUBECTL[@]}" delete pod --wait=false "${worn[@]}" >/dev/null
 }
 
 # diagnose: what one would look at first. The run has failed already: what cannot be had here must not hide the rest.
