@@ -124,16 +124,16 @@ async fn errors_are_told_apart() {
 }
 
 #[tokio::test]
-async fn sessions_have_time_limits_and_a_name() {
+async fn sessions_have_time_limits_and_a_name_and_compile_nothing() {
     let database = Database::empty().await;
-    let settings: (String, String, String) = sqlx::query_as(
-        "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'), \
-         current_setting('idle_in_transaction_session_timeout')",
+    let settings: Vec<String> = sqlx::query_scalar(
+        "SELECT ARRAY[current_setting('statement_timeout'), current_setting('lock_timeout'), \
+         current_setting('idle_in_transaction_session_timeout'), current_setting('jit')]",
     )
     .fetch_one(&database.pool)
     .await
     .unwrap();
-    assert_eq!(settings, ("15s".to_owned(), "5s".to_owned(), "10s".to_owned()));
+    assert_eq!(settings, ["15s", "5s", "10s", "off"]);
     let name: String = sqlx::query_scalar("SELECT current_setting('application_name')")
         .fetch_one(&database.pool)
         .await
