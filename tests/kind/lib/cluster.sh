@@ -207,11 +207,12 @@ metrics_server() {
         fail "The metrics could not be taken from the autoscalers, see above."
 }
 
-# renew_worn: what was killed is started later and later, which the next run would meet; new pods are not. That one waits for them.
-renew_worn() {
-    local worn
-    mapfile -t worn < <("${KUBECTL[@]}" get pods --no-headers | awk '$4 + 0 > 0 { print $1 }')
-    [ ${#worn[@]} = 0 ] || "${KUBECTL[@]}" delete pod --wait=false "${worn[@]}" >/dev/null
+# at_minimum: as many pods as one starts with; an earlier run's autoscalers may have added some, which take away from this one's.
+at_minimum() {
+    local target least
+    while read -r target least; do
+        "${KUBECTL[@]}" scale "deployment/$target" --replicas="$least" >/dev/null || fail "$target could not be scaled, see above."
+    done < <("${KUBECTL[@]}" get hpa --no-headers -o 'custom-columns=:.spec.scaleTargetRef.name,:.spec.minReplicas')
 }
 
 # diagnose: what one would look at first. The run has failed already: what cannot be had here must not hide the rest.
