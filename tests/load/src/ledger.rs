@@ -10,6 +10,7 @@ mod people;
 mod rates;
 mod requests;
 mod table;
+mod turns;
 mod usage;
 
 use std::{sync::Arc, time::Duration};
@@ -139,7 +140,7 @@ impl Bench {
     async fn measure_row(&mut self, row: Row, options: &Options) -> Result<()> {
         match row {
             Row::Pgbench => {
-                self.peer = Some(peer::measure(&self.infra, &self.meter, self.seconds).await?);
+                self.peer = Some(Peer::find(&self.infra, &self.meter, self.seconds).await?);
                 Ok(())
             }
             Row::Uniform => rates::uniform(self).await.map(drop),

@@ -23,32 +23,51 @@ const SCHEMA: &str = "
         created_at  timestamptz NOT NULL DEFAULT now()
     );";
 
-/// What pgbench came to.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Peer {
-    /// The highest rate of any number of clients, on uniform accounts and on one.
-    pub uniform: u64,
-    pub hot: u64,
-    /// The rate of one client.
-    pub single: u64,
+/// What pgbench does, to be compared with.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// With the number of clients that is best, on uniform accounts.
+    Uniform,
+    /// The same on one account.
+    Hot,
+    /// One client.
+    Single,
 }
 
-/// Measures pgbench in all ways.
-pub(super) async fn measure(infra: &Infra, meter: &Meter, seconds: u64) -> Result<Peer> {
-    prepare(infra).await?;
-    let mut peer = Peer::default();
-    for clients in [1, 8, 32, 64] {
-        let rate = once(infra, meter, Shape::Uniform, clients, seconds).await?;
-        peer.uniform = peer.uniform.max(rate);
-        if clients == 1 {
-            peer.single = rate;
-        }
+/// The numbers of clients that do most.
+#[derive(Clone, Copy)]
+pub(super) struct Peer {
+    uniform: u32,
+    hot: u32,
+}
+
+impl Peer {
+    /// Finds out how many clients do most.
+    pub async fn find(infra: &Infra, meter: &Meter, seconds: u64) -> Result<Self> {
+        prepare(infra).await?;
+        let best = async |shape, numbers: &[u32]| {
+            let mut best = (0, 1);
+            for clients in numbers {
+                let rate = once(infra, meter, shape, *clients, seconds).await?;
+                best = best.max((rate, *clients));
+            }
+            anyhow::Ok(best.1)
+        };
+        Ok(Self {
+            uniform: best(Shape::Uniform, &[1, 8, 32, 64]).await?,
+            hot: best(Shape::Hot, &[1, 8, 32]).await?,
+        })
     }
-    for clients in [1, 8, 32] {
-        let rate = once(infra, meter, Shape::Hot, clients, seconds).await?;
-        peer.hot = peer.hot.max(rate);
+
+    /// Measures once, in transfers per second.
+    pub async fn run(self, way: Way, infra: &Infra, meter: &Meter, seconds: u64) -> Result<u64> {
+        let (shape, clients) = match way {
+            Way::Uniform => (Shape::Uniform, self.uniform),
+            Way::Hot => (Shape::Hot, self.hot),
+            Way::Single => (Shape::Uniform, 1),
+        };
+        once(infra, meter, shape, clients, seconds).await
     }
-    Ok(peer)
 }
 
 /// Both rows locked in id order, two updates and an insert.

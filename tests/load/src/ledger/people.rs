@@ -7,25 +7,33 @@ use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 
 use super::{
-    generator::{Http2, Plan, Source, run},
-    requests::{Deposits, Openings, USERS},
+    generator::{Http1, Http2, Link, Plan, Source, run},
+    requests::{Deposits, JsonTransfers, Openings, USERS},
     usage::Meter,
 };
 
 /// Opens an account for each user and pays money in, by the service itself.
 pub(super) async fn open_accounts(world: &World, key: &Key, meter: &Meter) -> Result<()> {
-    every(world, Openings::new(key)?, meter).await?;
-    every(world, Deposits::new(key)?, meter).await
+    let address = world.address(Service::Transfer, 0)?;
+    let plan = Plan::closed(address, 64, Duration::from_mins(1));
+    every::<Http2>(plan, Openings::new(key)?, meter).await?;
+    every::<Http2>(plan, Deposits::new(key)?, meter).await
 }
 
-async fn every(world: &World, source: impl Source, meter: &Meter) -> Result<()> {
-    let address = world.address(Service::Transfer, 0)?;
+/// Has the gateway see each session once: it comes from auth then, and is known from there on.
+pub(super) async fn present_sessions(world: &World, seed: u64, meter: &Meter) -> Result<()> {
+    let address = world.address(Service::Gateway, 0)?;
+    let plan = Plan::closed(address, 64, Duration::from_mins(1)).one_on_each();
+    every::<Http1>(plan, JsonTransfers::one_of_each(seed), meter).await
+}
+
+async fn every<L: Link + 'static>(plan: Plan, source: impl Source, meter: &Meter) -> Result<()> {
     let plan = Plan {
         warm_up: Duration::ZERO,
-        ..Plan::closed(address, 64, Duration::from_mins(1))
+        ..plan
     };
     let path = source.path();
-    let measured = run::<Http2, _>(plan, source, meter.clone()).await?;
+    let measured = run::<L, _>(plan, source, meter.clone()).await?;
     ensure!(
         measured.accepted == USERS.cast_unsigned(),
         "{path}: only {} of {USERS} were accepted; refused: {}",

@@ -150,6 +150,8 @@ impl Source for Transfers {
 pub(super) struct JsonTransfers {
     sessions: Vec<String>,
     random: SmallRng,
+    /// Who pays, each once and in turn; anybody at any time when there is none.
+    payers: Option<std::ops::RangeInclusive<i64>>,
 }
 
 impl JsonTransfers {
@@ -157,6 +159,15 @@ impl JsonTransfers {
         Self {
             sessions: (1..=USERS).map(session).collect(),
             random: SmallRng::seed_from_u64(seed),
+            payers: None,
+        }
+    }
+
+    /// One of each user.
+    pub fn one_of_each(seed: u64) -> Self {
+        Self {
+            payers: Some(1..=USERS),
+            ..Self::new(seed)
         }
     }
 }
@@ -167,7 +178,13 @@ impl Source for JsonTransfers {
     }
 
     fn next(&mut self, header: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<Option<u128>> {
-        let (from, to) = Shape::Uniform.pair(&mut self.random);
+        let (from, to) = match &mut self.payers {
+            None => Shape::Uniform.pair(&mut self.random),
+            Some(payers) => match payers.next() {
+                Some(payer) => (payer, payer % USERS + 1),
+                None => return Ok(None),
+            },
+        };
         let session = self.sessions.get(usize::try_from(from - 1)?);
         header.extend_from_slice(session.context("no such user")?.as_bytes());
         let id = random_id(&mut self.random);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::generator::Measured;
+use super::turns::Turns;
 use crate::cli::say;
 
 /// One work and how it went.
@@ -25,32 +25,40 @@ pub(super) struct Target {
     pub aim: (u64, &'static str),
 }
 
-/// A rate beside the peer's.
-pub(super) fn against(work: &'static str, measured: &Measured, peer: Option<u64>, target: &Target) -> Line {
-    let mut line = compare(work, measured.per_second(), peer, target);
-    if !measured.refusals().is_empty() {
-        line.measured.push_str(&measured.refused());
-        line.met = line.met.map(|_| (false, false));
-    }
-    line.others = measured.usage.others_percent();
-    line
-}
-
-/// A rate beside the peer's.
-pub(super) fn compare(work: &'static str, rate: u64, peer: Option<u64>, target: &Target) -> Line {
+/// Rates beside the peer's.
+pub(super) fn against(work: &'static str, turns: &Turns, target: &Target) -> Line {
+    let (rate, peer) = (turns.per_second(), turns.peer_per_second());
     let hundredths = peer.map(|peer| rate * 100 / peer.max(1));
+    let refused = turns.refused();
     Line {
         work,
-        measured: format!("{rate}/s"),
+        measured: match refused {
+            0 => format!("{rate}/s"),
+            _ => format!("{rate}/s, {refused} not accepted"),
+        },
         peer: peer.map_or_else(|| "–".to_owned(), |peer| format!("{peer}/s")),
-        ratio: hundredths.map_or_else(
-            || "–".to_owned(),
-            |ratio| format!("{}.{:02} ×", ratio / 100, ratio % 100),
-        ),
+        ratio: hundredths.map_or_else(|| "–".to_owned(), |ratio| ratio_of(ratio, turns)),
         must: target.must.1,
         aim: target.aim.1,
-        met: hundredths.map(|ratio| (ratio >= target.must.0, ratio >= target.aim.0)),
-        others: 0,
+        met: hundredths.map(|ratio| {
+            (
+                refused == 0 && ratio >= target.must.0,
+                refused == 0 && ratio >= target.aim.0,
+            )
+        }),
+        others: turns.others_percent(),
+    }
+}
+
+/// `4.59 × (4.21 to 5.02)`: of all turns together, and of the turns.
+fn ratio_of(hundredths: u64, turns: &Turns) -> String {
+    let show = |hundredths: u64| format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    let all = show(hundredths);
+    match (turns.ratios().min(), turns.ratios().max()) {
+        (Some(least), Some(most)) if least < most => {
+            format!("{all} × ({} to {})", show(least), show(most))
+        }
+        _ => format!("{all} ×"),
     }
 }
 
@@ -93,9 +101,17 @@ mod tests {
             must: (400, "≥ 4 ×"),
             aim: (600, "6 ×"),
         };
-        let line = compare("work", 459, Some(100), &target);
-        assert_eq!((line.ratio.as_str(), line.met), ("4.59 ×", Some((true, false))));
-        assert_eq!(compare("work", 399, Some(100), &target).met, Some((false, false)));
-        assert_eq!(compare("work", 600, None, &target).met, None);
+        let judge = |turns: &Turns| {
+            let line = against("work", turns, &target);
+            (line.ratio, line.met)
+        };
+        let turns = Turns::of(&[(500, 0, 100), (418, 0, 100)]);
+        assert_eq!(
+            judge(&turns),
+            ("4.59 × (4.18 to 5.00)".to_owned(), Some((true, false)))
+        );
+        assert_eq!(judge(&Turns::of(&[(399, 0, 100)])).1, Some((false, false)));
+        assert_eq!(judge(&Turns::of(&[(600, 1, 100)])).1, Some((false, false)));
+        assert_eq!(judge(&Turns::of(&[])), ("–".to_owned(), None));
     }
 }

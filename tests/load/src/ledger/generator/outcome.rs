@@ -72,6 +72,23 @@ pub(in super::super) struct Measured {
 }
 
 impl Measured {
+    /// Adds the answers of another turn of the same.
+    pub fn add(&mut self, other: &Self) -> Result<()> {
+        for (code, latencies) in &other.answers {
+            match self.answers.entry(*code) {
+                Entry::Occupied(known) => known.into_mut().0.add(&latencies.0)?,
+                Entry::Vacant(new) => {
+                    new.insert(latencies.clone());
+                }
+            }
+        }
+        self.finished += other.finished;
+        self.accepted += other.accepted;
+        self.dropped += other.dropped;
+        self.elapsed += other.elapsed;
+        Ok(())
+    }
+
     /// Accepted requests in a second.
     pub fn per_second(&self) -> u64 {
         self.accepted * 1_000 / u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX).max(1)
@@ -85,10 +102,15 @@ impl Measured {
             .map(|(_, latencies)| latencies)
     }
 
-    /// How many were not accepted, to stand behind a figure.
-    pub fn refused(&self) -> String {
+    /// How many were not accepted.
+    pub fn refused(&self) -> u64 {
         let refusals = self.answers.iter().filter(|(code, _)| !is_accepted(**code));
-        match refusals.map(|(_, latencies)| latencies.count()).sum::<u64>() {
+        refusals.map(|(_, latencies)| latencies.count()).sum()
+    }
+
+    /// The same, to stand behind a figure.
+    pub fn refused_note(&self) -> String {
+        match self.refused() {
             0 => String::new(),
             refused => format!(", {refused} not accepted"),
         }
