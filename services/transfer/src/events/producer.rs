@@ -24,8 +24,9 @@ pub(super) const MAX_RECORDS: usize = 20_000;
 /// Without an acknowledgement for so long the producer is given up. Shorter than its own limit for a message: were these to
 /// end one by one, a later one of the same key could overtake.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long the thread sleeps between two looks at first, and when Kafka is slow.
-const SHORT_LOOK: Duration = Duration::from_millis(1);
+/// How long the thread sleeps between two looks at first, and when Kafka is slow. A page takes some milliseconds: to look more often
+/// only takes the cores from those who make the next one.
+const SHORT_LOOK: Duration = Duration::from_millis(4);
 const LONG_LOOK: Duration = Duration::from_millis(20);
 
 /// Why records were not acknowledged. Some of them may have arrived nevertheless.
