@@ -1,6 +1,7 @@
 //! Consumers of Kafka topics. Both kinds are owned by the lifecycle and start again by themselves after an error.
 
 mod broadcast;
+mod forgotten;
 mod group;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -11,7 +12,8 @@ use lifecycle::Lifecycle;
 use rdkafka::{consumer::StreamConsumer, error::KafkaError};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{backoff::Backoff, client::Consuming, metrics};
+use self::forgotten::forgotten;
+use crate::{Config, backoff::Backoff, client::Consuming, metrics};
 
 type Consumer = StreamConsumer<Consuming>;
 
@@ -29,12 +31,17 @@ enum Ended {
     NoTopic(String),
     #[error("the topic's partitions have changed from {0} to {1}")]
     Repartitioned(usize, usize),
+    #[error("it finds no broker, and a new one does")]
+    Forgotten,
     #[error("a blocking call failed: {0}")]
     Blocking(#[from] tokio::task::JoinError),
 }
 
 /// What a kind of consumer does between the making of a consumer and its end.
 trait Session: Send + 'static {
+    /// The topic's name, and how to reach it.
+    fn source(&self) -> (String, Config);
+
     /// Makes the consumer.
     fn open(&self) -> Result<Consumer, KafkaError>;
 
@@ -58,9 +65,13 @@ async fn supervise(
         let ended = match session.open() {
             Ok(consumer) => {
                 let consumer = Arc::new(consumer);
+                let (topic, config) = session.source();
                 let ended = tokio::select! {
                     () = lifecycle.stopping() => None,
                     ended = session.run(&consumer) => ended.err(),
+                    ended = forgotten(consumer.clone(), &topic, &config) => {
+                        Some(ended.map_or_else(Ended::from, |()| Ended::Forgotten))
+                    }
                 };
                 close(consumer).await;
                 ended

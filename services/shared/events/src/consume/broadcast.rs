@@ -84,6 +84,10 @@ struct Listening<D> {
 }
 
 impl<D: FnMut(Delivery) + Send + 'static> Session for Listening<D> {
+    fn source(&self) -> (String, Config) {
+        (self.config.name(&self.topic), self.config.clone())
+    }
+
     fn open(&self) -> Result<Consumer, KafkaError> {
         let mut client = self.config.consumer();
         client

@@ -98,6 +98,10 @@ struct Member<H> {
 }
 
 impl<H: Handler> Session for Member<H> {
+    fn source(&self) -> (String, Config) {
+        (self.config.name(&self.topic), self.config.clone())
+    }
+
     fn open(&self) -> Result<Consumer, KafkaError> {
         let mut client = self.config.consumer();
         client
