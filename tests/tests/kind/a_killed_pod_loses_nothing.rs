@@ -101,12 +101,14 @@ async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
 
 /// Of several PostgreSQL that which leads, else the first.
 async fn victim<'a>(pods: &'a [Pod], part: &str) -> Result<&'a Pod> {
-    for pod in pods {
-        if part == "postgres" && node::asks_itself(pod, PATRONI, "/primary").await? == 200 {
-            return Ok(pod);
-        }
+    let mut leader = None;
+    if part == "postgres" {
+        let answers = node::asks_itself(pods, PATRONI, "/primary").await?;
+        leader = pods.iter().find(|pod| answers.get(&pod.name) == Some(&200));
     }
-    pods.first().with_context(|| format!("there is no {part}"))
+    leader
+        .or(pods.first())
+        .with_context(|| format!("there is no {part}"))
 }
 
 /// The ledger verifies itself: every row, every signature, every balance.

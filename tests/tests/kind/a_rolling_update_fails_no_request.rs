@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tests::{
-    cluster::{Cluster, Load, PATIENCE, Pod, release, tell},
+    cluster::{Cluster, Load, PATIENCE, Pod, kubectl::Overlay, release, tell},
     promise_within,
 };
 
@@ -27,10 +27,7 @@ fn forward_and_back() -> Result<()> {
             for (name, manifests) in [("to the other release", &before), ("to this release", &now)] {
                 let begin = Instant::now();
                 let pods = of_deployments(&cluster).await?;
-                cluster
-                    .kubectl()
-                    .run_with(&["apply", "-f", "-"], manifests)
-                    .await?;
+                cluster.kubectl().apply_all(Overlay::Rendered(manifests)).await?;
                 // a release of kontor brings no other router
                 let router = ["rollout", "restart", "deployment/postgres-router"];
                 cluster.kubectl().run(&router).await?;

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, Pod, node},
+    cluster::{
+        Cluster, Pod,
+        node::{self, Facts},
+    },
     promise,
 };
 
@@ -39,30 +42,44 @@ fn as_it_is_specified_and_as_it_runs() -> Result<()> {
                     .into_iter()
                     .map(|problem| format!("{}: {problem}", pod.name)),
             );
-            if pod.is_ready && stays.contains(&pod.uid) {
-                let runs = node::status(pod).await?;
-                for (name, wanted) in [
-                    ("CapEff", "0000000000000000"),
-                    ("NoNewPrivs", "1"),
-                    ("Seccomp", "2"),
-                ] {
-                    let found = runs.get(name).cloned().unwrap_or_default();
-                    if found != wanted {
-                        problems.push(format!("{} runs with {name} {found}", pod.name));
-                    }
-                }
-                let user: u32 = runs.get("Uid").cloned().unwrap_or_default().parse()?;
-                if user < 10_000 {
-                    problems.push(format!("{} runs as user {user}", pod.name));
-                }
-                if !node::root_is_read_only(pod).await? {
-                    problems.push(format!("{} can write to its root", pod.name));
-                }
-            }
+        }
+        let runs: Vec<_> = pods
+            .into_iter()
+            .filter(|pod| pod.is_ready && stays.contains(&pod.uid))
+            .collect();
+        for (pod, facts) in node::facts(&runs).await? {
+            problems.extend(
+                running(&facts)?
+                    .into_iter()
+                    .map(|problem| format!("{pod} {problem}")),
+            );
         }
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(())
     })
+}
+
+/// What the processes of a pod may do, and should not.
+fn running(facts: &Facts) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let found = |name: &str| facts.status.get(name).map_or("", String::as_str);
+    for (name, wanted) in [
+        ("CapEff", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ] {
+        if found(name) != wanted {
+            problems.push(format!("runs with {name} {}", found(name)));
+        }
+    }
+    let user: u32 = found("Uid").parse()?;
+    if user < 10_000 {
+        problems.push(format!("runs as user {user}"));
+    }
+    if !facts.root_is_read_only {
+        problems.push("can write to its root".to_owned());
+    }
+    Ok(problems)
 }
 
 /// What the specification of a pod lacks.

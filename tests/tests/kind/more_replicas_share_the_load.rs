@@ -59,20 +59,18 @@ fn from_one_to_three() -> Result<()> {
 
 /// Of the bytes that pods receive during some more requests, the parts in a hundred of each.
 async fn shares(load: &Load, pods: &[Pod]) -> Result<BTreeMap<String, u64>> {
-    let before = try_join_all(pods.iter().map(node::received)).await?;
+    let before = node::received(pods).await?;
     load.goes_on(30).await?;
-    let after = try_join_all(pods.iter().map(node::received)).await?;
-    let got: Vec<_> = before
+    let after = node::received(pods).await?;
+    let got = before
         .iter()
-        .zip(&after)
-        .map(|(before, after)| after - before)
-        .collect();
-    let sum: u64 = got.iter().sum();
+        .map(|(pod, before)| Ok((pod, after.get(pod).context("a pod is gone")? - before)))
+        .collect::<Result<Vec<_>>>()?;
+    let sum: u64 = got.iter().map(|(_, got)| got).sum();
     ensure!(sum > 0, "nothing was received");
-    pods.iter()
-        .zip(got)
+    got.into_iter()
         .map(|(pod, got)| {
-            let short = pod.name.rsplit('-').next().context("a pod without a name")?;
+            let short = pod.rsplit('-').next().context("a pod without a name")?;
             Ok((short.to_owned(), got * 100 / sum))
         })
         .collect()

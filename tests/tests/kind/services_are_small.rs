@@ -2,7 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tests::{
-    cluster::{Cluster, SERVICES, node, tell},
+    cluster::{
+        Cluster, SERVICES,
+        node::{self, Facts},
+        tell,
+    },
     promise,
 };
 
@@ -16,10 +20,16 @@ fn a_service_takes_at_most_64_mib() -> Result<()> {
         cluster.whole().await?;
         let mut sum = 0;
         let mut large = Vec::new();
-        let pods = cluster.all_pods().await?;
+        let mut pods = cluster.all_pods().await?;
         // the autoscaler may just have asked for another one
-        for pod in pods.into_iter().filter(|pod| pod.is_ready) {
-            let (set, resident) = (node::working_set_kib(&pod).await?, node::memory_kib(&pod).await?);
+        pods.retain(|pod| pod.is_ready);
+        let facts = node::facts(&pods).await?;
+        for pod in pods {
+            let Facts {
+                working_set_kib: set,
+                resident_kib: resident,
+                ..
+            } = facts[&pod.name];
             sum += set;
             tell(format_args!(
                 "memory: {:40} {:4} MiB, first process {:4} MiB",
