@@ -7,6 +7,8 @@ mod a_backup_is_restored;
 mod a_drain_respects_the_budgets;
 #[path = "kind/a_killed_pod_loses_nothing.rs"]
 mod a_killed_pod_loses_nothing;
+#[path = "kind/a_region_is_accepted.rs"]
+mod a_region_is_accepted;
 #[path = "kind/a_rolling_update_fails_no_request.rs"]
 mod a_rolling_update_fails_no_request;
 #[path = "kind/a_wrong_configuration_is_said.rs"]

@@ -14,6 +14,15 @@ NODE_LOCAL=kindest/node:local
 READY_LIMIT=${KONTOR_KIND_READY_SECONDS:-600}
 # where the builder of the local node image leaves a metrics-server whose image the node has
 METRICS=${KIND_NODE_CACHE:-/var/cache/kind-node}/metrics-server.yaml
+# what the regions' manifests use of others: a Go module, and its files with the definitions
+FOREIGN_KINDS=(
+    "sigs.k8s.io/gateway-api@v1.3.0 config/crd/standard/gateway.networking.k8s.io_gateways.yaml
+        config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+    "github.com/cert-manager/cert-manager@v1.18.2 deploy/crds/crd-certificates.yaml deploy/crds/crd-issuers.yaml"
+    "github.com/prometheus-operator/prometheus-operator@v0.84.0
+        example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
+    "github.com/external-secrets/external-secrets@v0.18.2 config/crds/bases/external-secrets.io_externalsecrets.yaml"
+)
 MADE='' APPLIED=''
 
 # lap MESSAGE: a progress line with the time since the start.
@@ -162,9 +171,12 @@ wait_until_ready() {
     while :; do
         line=$("${KUBECTL[@]}" get pods --no-headers 2>/dev/null | awk '
             { split($2, ready, "/") }
+            # it ends by itself, and nobody asks it any more
+            $3 == "Terminating" { next }
+            { all++ }
             $3 == "Completed" || ready[1] == ready[2] && $3 == "Running" { well++; next }
             { missing = missing ", " $1 " " $3 }
-            END { printf "%d of %d pods are ready%s", well, NR, missing }')
+            END { printf "%d of %d pods are ready%s", well, all, missing }')
         if [ "$line" != "$last" ] && [ $((SECONDS - said)) -ge 3 ]; then
             printf '  %4s s  %s\n' "$SECONDS" "${line:0:180}"
             last=$line said=$SECONDS
@@ -193,6 +205,27 @@ for item in json.load(sys.stdin)["items"]:
 ' && curl --silent --fail --max-time 5 --output /dev/null "http://127.0.0.1:$PORT/readyz"
 }
 
+# foreign_kinds: the definitions of the kinds that only the regions' clusters have.
+foreign_kinds() {
+    local line words folder file kinds=$STATE/foreign-kinds.yaml
+    if [ -s "$kinds" ] && "${KUBECTL[@]}" get -f "$kinds" >/dev/null 2>&1; then return 0; fi
+    need_go
+    step "fetching the kinds of the Gateway API, cert-manager, the Prometheus operator and External Secrets"
+    : >"$kinds"
+    for line in "${FOREIGN_KINDS[@]}"; do
+        mapfile -t words < <(tr -s ' \n' '\n' <<<"$line")
+        folder=$(go mod download -json "${words[0]}" | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') ||
+            fail "go could not download ${words[0]}."
+        for file in "${words[@]:1}"; do
+            # some are templates of Helm as to their labels
+            { echo --- && sed '/{{/d' "$folder/$file"; } >>"$kinds"
+        done
+    done
+    quietly kind-foreign "${KUBECTL[@]}" apply --server-side -f "$kinds" || fail "The kinds could not be applied, see above."
+    quietly kind-foreign "${KUBECTL[@]}" wait --for=condition=Established --timeout=60s -f "$kinds" ||
+        fail "The kinds were not established, see above."
+}
+
 # metrics: for autoscalers; a cluster without is a smaller test, which its test says.
 metrics() {
     if [ -f "$METRICS" ] && [ "$(docker inspect -f '{{.Config.Image}}' "$NODE")" = "$NODE_LOCAL" ]; then
@@ -202,17 +235,34 @@ metrics() {
 
 # metrics_server: it measures, and nobody can ask it yet.
 metrics_server() {
-    metrics
+    kubectl --kubeconfig "$KUBECONFIG_FILE" --namespace kube-system get deployment metrics-server >/dev/null 2>&1 || metrics
     quietly kind-metrics kubectl --kubeconfig "$KUBECONFIG_FILE" delete --ignore-not-found apiservice v1beta1.metrics.k8s.io ||
         fail "The metrics could not be taken from the autoscalers, see above."
 }
 
 # at_minimum: as many pods as one starts with; an earlier run's autoscalers may have added some, which take away from this one's.
 at_minimum() {
-    local target least
-    while read -r target least; do
+    local target least now
+    while read -r target least now; do
+        [ "$least" != "$now" ] || continue
         "${KUBECTL[@]}" scale "deployment/$target" --replicas="$least" >/dev/null || fail "$target could not be scaled, see above."
-    done < <("${KUBECTL[@]}" get hpa --no-headers -o 'custom-columns=:.spec.scaleTargetRef.name,:.spec.minReplicas')
+    done < <("${KUBECTL[@]}" get hpa --no-headers -o 'custom-columns=:.spec.scaleTargetRef.name,:.spec.minReplicas,:.status.currentReplicas')
+}
+
+# renew_worn: new pods for those that were started again. The kubelet starts a container later and later that has ended before, which
+# an earlier run's kills have seen to.
+renew_worn() {
+    local worn
+    mapfile -t worn < <("${KUBECTL[@]}" get pods -o json | python3 -c '
+import json, sys
+for pod in json.load(sys.stdin)["items"]:
+    statuses = pod["status"].get("containerStatuses", [])
+    if any(status["restartCount"] for status in statuses) and "deletionTimestamp" not in pod["metadata"]:
+        print(pod["metadata"]["name"])
+')
+    [ ${#worn[@]} -gt 0 ] || return 0
+    quietly kind-renew "${KUBECTL[@]}" delete pod --wait=false --ignore-not-found "${worn[@]}" ||
+        fail "Pods that were started again could not be deleted, see above."
 }
 
 # diagnose: what one would look at first. The run has failed already: what cannot be had here must not hide the rest.
