@@ -13,8 +13,9 @@ use crate::{Config, Error};
 /// up early would be started again by its supervisor, and later each time.
 const START_TIMEOUT: Duration = Duration::from_secs(270);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request waits for a free connection: longer, and it is better told to come back.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request waits for a free connection: longer, and it is better told to come back. A new one may have to be made, and TCP
+/// asks again after 1 s and 3 s when nobody answers, as when a router has just gone.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections that are opened before somebody waits for one, as those that end are replaced.
 const AT_LEAST: u32 = 2;
 /// A connection that rested longer is tried before use: the server may have gone in the meantime. In a busy pool the
