@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_mins(4);
 
 /// kubectl finds out by the API's description how to merge each object, a tenth of a second of the cluster's cores for each, seven seconds
 /// for all. It knows the kinds of Kubernetes by itself.
-const BY_ITSELF: &str = "--openapi-patch=false";
+pub const BY_ITSELF: &str = "--openapi-patch=false";
 
 /// kubectl for one cluster and one namespace.
 #[derive(Clone, Debug)]

@@ -5,7 +5,10 @@
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
-use tests::{cluster::Cluster, promise};
+use tests::{
+    cluster::{Cluster, kubectl::BY_ITSELF},
+    promise,
+};
 
 const REGIONS: [&str; 3] = ["us", "eu", "asia"];
 /// Of each of the others' interfaces a kind that must be among what is accepted.
@@ -51,7 +54,7 @@ async fn accepted(cluster: &Cluster, region: &str, namespace: &str) -> Result<()
     let manifests = cluster.kubectl().run(&["kustomize", &overlay]).await?;
     // in kontor's own namespace is the overlay of kind, and not all of that may change
     let manifests = manifests.replace("namespace: kontor\n", &format!("namespace: {namespace}\n"));
-    let apply = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
+    let apply = ["apply", BY_ITSELF, "--dry-run=server", "-f", "-"];
     let said = cluster
         .kubectl()
         .within(namespace)

@@ -141,14 +141,16 @@ fn only_the_callers_of_the_design_get_through() -> Result<()> {
         let list: Vec<_> = targets.keys().cloned().collect();
         let mut wrong = BTreeSet::new();
         let mut seen = 0;
-        let reached = node::reaches(&pods, &list).await?;
+        let mut reached = node::reaches(&pods, &list).await?;
         for from in &pods {
+            let open = reached.entry(from.name.clone()).or_default();
+            again(from, &targets, open).await?;
             for (target, to) in &targets {
                 // its own ports are its own affair
                 if target.0 == from.ip {
                     continue;
                 }
-                let is_open = reached[&from.name].contains(target);
+                let is_open = open.contains(target);
                 seen += usize::from(is_open);
                 if is_open != is_allowed(&from.part, to, target.1) {
                     let verb = if is_open { "reaches" } else { "does not reach" };
@@ -168,6 +170,26 @@ fn only_the_callers_of_the_design_get_through() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// Tries once more what may be reached and was not: on a busy machine many tries at once take longer to start than they may wait.
+async fn again(
+    from: &Pod,
+    targets: &BTreeMap<node::Target, String>,
+    open: &mut BTreeSet<node::Target>,
+) -> Result<()> {
+    let missing: Vec<_> = targets
+        .iter()
+        .filter(|(target, to)| {
+            target.0 != from.ip && !open.contains(target) && is_allowed(&from.part, to, target.1)
+        })
+        .map(|(target, _)| target.clone())
+        .collect();
+    if !missing.is_empty() {
+        let mut found = node::reaches(std::slice::from_ref(from), &missing).await?;
+        open.append(found.entry(from.name.clone()).or_default());
+    }
+    Ok(())
 }
 
 fn ports(pod: &Pod) -> Vec<u16> {
