@@ -8,12 +8,12 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 pub use broadcast::{Broadcast, Delivery};
 pub use group::{Failed, Group, Handler};
-use lifecycle::Lifecycle;
+use lifecycle::{Backoff, Lifecycle};
 use rdkafka::{consumer::StreamConsumer, error::KafkaError};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::forgotten::forgotten;
-use crate::{Config, backoff::Backoff, client::Consuming, metrics};
+use crate::{Config, client::Consuming, metrics};
 
 type Consumer = StreamConsumer<Consuming>;
 
@@ -69,9 +69,7 @@ async fn supervise(
                 let ended = tokio::select! {
                     () = lifecycle.stopping() => None,
                     ended = session.run(&consumer) => ended.err(),
-                    ended = forgotten(consumer.clone(), &topic, &config) => {
-                        Some(ended.map_or_else(Ended::from, |()| Ended::Forgotten))
-                    }
+                    ended = forgotten(consumer.clone(), topic, config) => Some(ended),
                 };
                 close(consumer).await;
                 ended

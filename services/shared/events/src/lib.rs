@@ -9,7 +9,6 @@
 //! The trace goes with the event: writer, relay (a PRODUCER span) and consumer (a CONSUMER span) stand in one trace.
 #![warn(missing_docs)]
 
-mod backoff;
 mod client;
 mod config;
 pub mod consume;
@@ -18,7 +17,6 @@ mod metrics;
 pub mod outbox;
 mod record;
 
-pub use backoff::Backoff;
 pub use config::Config;
 pub use outbox::{Outgoing, Relay};
 pub use record::{CONTENT_TYPE, EVENT_ID, EVENT_TYPE, PROTOBUF, Record, Unnamed};

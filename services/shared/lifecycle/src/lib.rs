@@ -18,11 +18,13 @@
 //! ```
 #![warn(missing_docs)]
 
+mod backoff;
 mod failure;
 mod tasks;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+pub use backoff::Backoff;
 pub use failure::Failure;
 use futures_util::FutureExt;
 use settings::{Invalid, Reader};

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::events::{Backoff, Config};
-use lifecycle::Lifecycle;
+use ::events::Config;
+use lifecycle::{Backoff, Lifecycle};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{
     sync::Notify,

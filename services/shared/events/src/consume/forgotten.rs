@@ -8,16 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     config::FromClientConfigAndContext as _,
-    consumer::{BaseConsumer, ConsumerContext},
-    error::KafkaError,
+    consumer::{BaseConsumer, Consumer as AnyConsumer, ConsumerContext},
 };
-use tokio::{
-    sync::watch,
-    task::{JoinError, spawn_blocking},
-    time::sleep,
-};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
-use super::Consumer;
+use super::{Consumer, Ended};
 use crate::{Config, client::Consuming};
 
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -27,45 +22,32 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMES: u32 = 2;
 
 /// Waits until the consumer has forgotten its brokers. Cancel safe.
-pub(super) async fn forgotten(
-    consumer: Arc<Consumer>,
-    topic: &str,
-    config: &Config,
-) -> Result<(), JoinError> {
+pub(super) async fn forgotten(consumer: Arc<Consumer>, topic: String, config: Config) -> Ended {
     let mut times = 0;
     while times < TIMES {
         sleep(LOOK_EVERY).await;
-        let (consumer, topic, config) = (consumer.clone(), topic.to_owned(), config.clone());
+        let (consumer, topic, config) = (consumer.clone(), topic.clone(), config.clone());
         let is_lost =
             spawn_blocking(move || !finds_brokers(&*consumer, &topic) && another_does(&config, &topic));
-        times = if is_lost.await? { times + 1 } else { 0 };
+        match is_lost.await {
+            Ok(is_lost) => times = if is_lost { times + 1 } else { 0 },
+            Err(error) => return error.into(),
+        }
     }
-    Ok(())
+    Ended::Forgotten
 }
 
 /// Blocks.
-fn finds_brokers<C: ConsumerContext>(consumer: &impl rdkafka::consumer::Consumer<C>, topic: &str) -> bool {
-    match consumer.fetch_metadata(Some(topic), ASK_TIMEOUT) {
-        Ok(metadata) => !metadata.brokers().is_empty(),
-        Err(error) => {
-            tracing::debug!(%error, "no metadata");
-            false
-        }
-    }
+fn finds_brokers<C: ConsumerContext>(consumer: &impl AnyConsumer<C>, topic: &str) -> bool {
+    let answer = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT);
+    answer.is_ok_and(|metadata| !metadata.brokers().is_empty())
 }
 
 /// Whether a new client finds brokers. Blocks.
 fn another_does(config: &Config, topic: &str) -> bool {
     let (ready, _) = watch::channel(false);
-    let another: Result<BaseConsumer<Consuming>, KafkaError> =
-        BaseConsumer::from_config_and_context(&config.consumer(), Consuming { ready });
-    match another {
-        Ok(another) => finds_brokers(&another, topic),
-        Err(error) => {
-            tracing::debug!(%error, "no other client");
-            false
-        }
-    }
+    BaseConsumer::from_config_and_context(&config.consumer(), Consuming { ready })
+        .is_ok_and(|another: BaseConsumer<Consuming>| finds_brokers(&another, topic))
 }
 
 #[cfg(test)]
@@ -101,7 +83,10 @@ mod tests {
         let cluster = MockCluster::new(1).unwrap();
         let there = at(&cluster.bootstrap_servers());
         let lost = consumer(&nowhere().await);
-        forgotten(lost, TOPIC, &there).await.unwrap();
+        assert!(matches!(
+            forgotten(lost, TOPIC.to_owned(), there).await,
+            Ended::Forgotten
+        ));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, convert::Infallible, error::Error, sync::Arc, time::Duration};
 
-use lifecycle::Lifecycle;
+use lifecycle::{Backoff, Lifecycle};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     config::FromClientConfigAndContext as _,
@@ -17,7 +17,6 @@ use tracing::Instrument as _;
 use super::{Consumer, Ended, Session, supervise};
 use crate::{
     Config, Record,
-    backoff::Backoff,
     client::{Consuming, is_passing},
     metrics,
 };

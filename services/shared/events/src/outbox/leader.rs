@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lifecycle::Lifecycle;
+use lifecycle::{Backoff, Lifecycle};
 use rdkafka::error::RDKafkaErrorCode;
 use sqlx::{
     PgConnection,
@@ -22,7 +22,7 @@ use super::{
     relay::{Lost, STATEMENT_TIMEOUT},
     rows::{self, Row},
 };
-use crate::{Config, backoff::Backoff, metrics};
+use crate::{Config, metrics};
 
 /// How long a committed event waits at most when no wake comes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

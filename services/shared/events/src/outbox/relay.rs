@@ -1,6 +1,6 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use lifecycle::Lifecycle;
+use lifecycle::{Backoff, Lifecycle};
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{
     sync::{Notify, watch},
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{leader::Leader, rows};
-use crate::{Config, backoff::Backoff, metrics};
+use crate::{Config, metrics};
 
 /// How often a relay that is not the one tries to become it.
 const COMPETE_EVERY: Duration = Duration::from_millis(300);
