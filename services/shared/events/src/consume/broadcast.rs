@@ -6,6 +6,7 @@ use rdkafka::{
     config::FromClientConfigAndContext as _,
     consumer::{Consumer as _, StreamConsumer},
     error::KafkaError,
+    metadata::MetadataPartition,
 };
 use tokio::{
     sync::watch,
@@ -177,12 +178,7 @@ fn partition_ids(consumer: &Consumer, topic: &str) -> Result<Vec<i32>, KafkaErro
         .topics()
         .iter()
         .filter(|found| found.name() == topic && found.error().is_none())
-        .flat_map(|found| {
-            found
-                .partitions()
-                .iter()
-                .map(rdkafka::metadata::MetadataPartition::id)
-        })
+        .flat_map(|found| found.partitions().iter().map(MetadataPartition::id))
         .collect())
 }
 

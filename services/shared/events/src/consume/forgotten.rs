@@ -15,9 +15,8 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use super::{Consumer, Ended};
 use crate::{Config, client::Consuming};
 
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// Bounds each question.
-const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks, and for each question at most.
+const PAUSE: Duration = Duration::from_secs(3);
 /// So often in a row a new client must have found brokers where the consumer has not: once, it may just be about to connect again.
 const TIMES: u32 = 2;
 
@@ -25,7 +24,7 @@ const TIMES: u32 = 2;
 pub(super) async fn forgotten(consumer: Arc<Consumer>, topic: String, config: Config) -> Ended {
     let mut times = 0;
     while times < TIMES {
-        sleep(LOOK_EVERY).await;
+        sleep(PAUSE).await;
         let (consumer, topic, config) = (consumer.clone(), topic.clone(), config.clone());
         let is_lost =
             spawn_blocking(move || !finds_brokers(&*consumer, &topic) && another_does(&config, &topic));
@@ -39,7 +38,7 @@ pub(super) async fn forgotten(consumer: Arc<Consumer>, topic: String, config: Co
 
 /// Blocks.
 fn finds_brokers<C: ConsumerContext>(consumer: &impl AnyConsumer<C>, topic: &str) -> bool {
-    let answer = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT);
+    let answer = consumer.fetch_metadata(Some(topic), PAUSE);
     answer.is_ok_and(|metadata| !metadata.brokers().is_empty())
 }
 
