@@ -113,7 +113,7 @@ impl Store for Postgres {
     }
 
     async fn activate(&self, id: i64) -> Result<(), Error> {
-        let mut transaction = self.pool.begin().await.map_err(classify)?;
+        let mut transaction = postgres::begin(&self.pool).await.map_err(classify)?;
         let activated = sqlx::query_scalar!(
             "UPDATE users
                 SET status = 'active', leased_until = NULL

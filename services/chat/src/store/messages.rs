@@ -13,7 +13,7 @@ use crate::{
 
 /// Stores a message to a room of the sender, and its event.
 pub(super) async fn send(pool: &PgPool, room: i64, draft: &Draft) -> Result<Stored, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = postgres::begin(pool).await?;
     let stored = append(&mut transaction, room, draft).await?;
     match stored {
         Appended::New(sent) => {
@@ -30,7 +30,7 @@ pub(super) async fn send(pool: &PgPool, room: i64, draft: &Draft) -> Result<Stor
 
 /// Stores a message to the room of two, and its event. The first message opens the room in the same transaction.
 pub(super) async fn send_direct(pool: &PgPool, pair: Pair, draft: &Draft) -> Result<Stored, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = postgres::begin(pool).await?;
     let room = rooms::open_direct(&mut transaction, pair).await?;
     match append(&mut transaction, room, draft).await? {
         Appended::New(sent) => {

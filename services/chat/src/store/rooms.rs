@@ -53,7 +53,7 @@ pub(super) async fn open_direct(transaction: &mut PgConnection, pair: Pair) -> R
 
 /// Creates a room and its event; or finds what the same request has created, and whether it asked for the same.
 pub(super) async fn create(pool: &PgPool, room: &NewRoom, limit: i64) -> Result<Created, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = postgres::begin(pool).await?;
     // one creation at a time for each creator, so that none slips past the count below
     sqlx::query!(
         "SELECT pg_advisory_xact_lock($1, hashint8($2))",

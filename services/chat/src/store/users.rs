@@ -63,7 +63,7 @@ impl Projection {
 impl Handler for Projection {
     async fn handle(&self, record: &Record) -> Result<(), Failed> {
         let (user, status) = incoming::user_changed(&record.payload)?;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = postgres::begin(&self.pool).await?;
         if inbox::first_time(&mut transaction, CONSUMER, record.event_id()?).await? {
             sqlx::query!(
                 "INSERT INTO users (id, status)

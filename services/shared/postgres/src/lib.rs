@@ -2,7 +2,7 @@
 //! lost against others, and what an error means.
 //!
 //! - [`connect`] and [`migrate`] at the start, [`watch_health`] for as long as the service runs;
-//! - [`retry`] around a transaction;
+//! - [`begin`] for a transaction, [`retry`] around it;
 //! - [`constraint`], [`is_unavailable`] to turn an error into one of the service's own.
 #![warn(missing_docs)]
 
@@ -14,6 +14,7 @@ mod pool;
 mod retries;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transactions;
 
 pub use config::Config;
 pub use errors::{Error, constraint, is_unavailable};
@@ -21,3 +22,4 @@ pub use health::watch_health;
 pub use migrations::migrate;
 pub use pool::{connect, session_lifetime};
 pub use retries::{Transient, retry};
+pub use transactions::begin;

@@ -3,10 +3,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use lifecycle::Lifecycle;
-use postgres::{Config, Error, constraint, is_unavailable, migrate, retry, testing::Database};
+use postgres::{Config, Error, begin, constraint, is_unavailable, migrate, retry, testing::Database};
 use sqlx::{
     Executor as _, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
+    postgres::PgPoolOptions,
 };
 use tokio::sync::mpsc;
 
@@ -68,9 +69,9 @@ async fn transactions_that_lose_against_each_other_are_retried() {
         .unwrap();
     let add = || {
         retry(|| async {
-            let mut transaction = database
-                .pool
-                .begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            let mut transaction = begin(&database.pool).await?;
+            transaction
+                .execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
                 .await?;
             let n: i32 = sqlx::query_scalar("SELECT n FROM counters")
                 .fetch_one(&mut *transaction)
@@ -90,6 +91,47 @@ async fn transactions_that_lose_against_each_other_are_retried() {
         .await
         .unwrap();
     assert_eq!(n, 3);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_given_up_while_it_begins_leaves_nothing_behind() {
+    let database = Database::empty().await;
+    database.pool.execute("CREATE TABLE kept (n int)").await.unwrap();
+    // one session: what is left in it is in the way of the next
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(database.options.clone())
+        .await
+        .unwrap();
+    let (mut given_up, mut begun) = (0, 0);
+    // at every moment of it: before the session is there, with BEGIN on its way, with its answer
+    for moment in 0..200 {
+        let patience = async {
+            for _ in 0..moment % 20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            transaction = begin(&pool) => {
+                begun += 1;
+                drop(transaction.unwrap());
+            }
+            () = patience => given_up += 1,
+        }
+        sqlx::query("INSERT INTO kept VALUES ($1)")
+            .bind(moment)
+            .execute(&pool)
+            .await
+            .unwrap();
+        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM kept")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+        assert_eq!(kept, i64::from(moment) + 1, "acknowledged, but not committed");
+    }
+    assert!(given_up > 0, "none was given up: {begun}");
+    begin(&pool).await.unwrap().commit().await.unwrap();
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ impl Store for Postgres {
 
 impl Postgres {
     async fn try_open(&self, opening: &Opening, limit: i64) -> Result<Result<Opened, Error>, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = postgres::begin(&self.pool).await?;
         // one opening of a user at a time: else two could both see room for one more
         let main = sqlx::query_scalar!(
             "SELECT id
@@ -219,7 +219,7 @@ impl Postgres {
         change: Change,
         by: i64,
     ) -> Result<Result<AccountRecord, Error>, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = postgres::begin(&self.pool).await?;
         let found = sqlx::query_as!(
             RecordRow,
             // as batches lock it: transfers are before the change or behind it

@@ -27,7 +27,7 @@ mod row;
 
 impl Store for Postgres {
     async fn create(&self, plan: &Plan, now: DateTime<Utc>, limit: i64) -> Result<bool, Error> {
-        let mut transaction = self.pool.begin().await.map_err(classify)?;
+        let mut transaction = postgres::begin(&self.pool).await.map_err(classify)?;
         // one plan of a user at a time: else two could both see room for one more
         sqlx::query!(
             "SELECT pg_advisory_xact_lock(hashtextextended('schedules', $1))",
@@ -317,7 +317,7 @@ impl Store for Postgres {
 
     async fn made(&self, transfer: Uuid, from: Party) -> Result<bool, Error> {
         let (user, account) = row::party(from);
-        let mut transaction = self.pool.begin().await.map_err(classify)?;
+        let mut transaction = postgres::begin(&self.pool).await.map_err(classify)?;
         // a transaction that makes the transfer holds this lock until its commit: behind it the journal tells
         sqlx::query!(
             "SELECT id

@@ -47,7 +47,7 @@ pub async fn assert_sound(world: &World, replica: &Replica) -> Vec<Head> {
 
 /// Does something that the database itself would refuse.
 pub async fn tamper(world: &World, statements: &[&str]) {
-    let mut transaction = world.pool().begin().await.unwrap();
+    let mut transaction = postgres::begin(world.pool()).await.unwrap();
     for table in ["journal", "batches"] {
         let disable = format!("ALTER TABLE {table} DISABLE TRIGGER USER");
         sqlx::query(AssertSqlSafe(disable))

@@ -83,7 +83,7 @@ async fn refused_is_not_written(world: &World) {
 
 /// Holds the account of a user until it is dropped or rolled back.
 async fn block(world: &World, user: i64) -> sqlx::Transaction<'static, sqlx::Postgres> {
-    let mut blocking = world.pool().begin().await.unwrap();
+    let mut blocking = postgres::begin(world.pool()).await.unwrap();
     sqlx::query("SELECT FROM accounts WHERE user_id = $1 FOR UPDATE")
         .bind(user)
         .fetch_all(&mut *blocking)

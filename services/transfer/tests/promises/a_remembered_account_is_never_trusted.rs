@@ -113,7 +113,7 @@ async fn where_one_transfer_needs_what_another_brings() {
     let [one, other] = warmed_up(&world).await;
     // user 2 has nothing, as `one` knows
     one.pay(order(2, 3, 10_000)).await.unwrap();
-    let mut in_the_way = world.pool().begin().await.unwrap();
+    let mut in_the_way = postgres::begin(world.pool()).await.unwrap();
     sqlx::query("SELECT FROM accounts WHERE user_id = 1 FOR UPDATE")
         .fetch_all(&mut *in_the_way)
         .await

@@ -46,7 +46,7 @@ async fn what_is_late_behind_the_locks_is_not_begun() {
     let world = World::new().await;
     let (first, second) = (world.replica(), world.replica());
     first.users(2, 100).await;
-    let mut in_the_way = world.pool().begin().await.unwrap();
+    let mut in_the_way = postgres::begin(world.pool()).await.unwrap();
     sqlx::query("SELECT FROM accounts FOR UPDATE")
         .fetch_all(&mut *in_the_way)
         .await

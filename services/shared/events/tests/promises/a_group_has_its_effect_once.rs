@@ -37,7 +37,7 @@ impl Writer {
 impl Handler for Writer {
     async fn handle(&self, record: &Record) -> Result<(), Failed> {
         self.tries.fetch_add(1, Ordering::Relaxed);
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = postgres::begin(&self.pool).await?;
         if inbox::first_time(&mut transaction, "writer", record.event_id()?).await? {
             sqlx::query("INSERT INTO effects (event) VALUES ($1)")
                 .bind(String::from_utf8_lossy(&record.payload).into_owned())

@@ -102,7 +102,7 @@ impl World {
 
     /// Enqueues in a transaction of its own.
     pub async fn enqueue(&self, topic: &str, key: &str, payload: &str) {
-        let mut transaction = self.pool.begin().await.unwrap();
+        let mut transaction = postgres::begin(&self.pool).await.unwrap();
         let event = Outgoing {
             topic,
             key,

@@ -33,7 +33,7 @@ async fn it_was_over_in_the_queue() {
     let bank = Bank::open().await;
     let before = bank.tables().await["journal"].lines().count();
     // the first transfer waits for this lock, and all others for the first one
-    let mut lock = bank.world.pool().begin().await.unwrap();
+    let mut lock = postgres::begin(bank.world.pool()).await.unwrap();
     sqlx::query("SELECT 1 FROM accounts WHERE user_id = 1 FOR UPDATE")
         .execute(&mut *lock)
         .await
