@@ -155,7 +155,7 @@ async fn wherever_a_replica_is_killed() {
     let clock = Clock::at("2030-01-01T00:00:00Z");
     let replicas = [world.replica(), world.replica(), world.replica()];
     replicas[0].users(2, 1_000).await;
-    let claim = Duration::from_millis(40);
+    let claim = Duration::from_millis(100);
     let schedulers = replicas.map(|replica| clock.scheduler(&replica, claim));
     for _ in 0..10 {
         let plan = repeated(plan(1, 2, 1, clock.now()), Unit::Day, 1, 20);
@@ -299,7 +299,7 @@ async fn and_never_behind_the_answer_to_a_cancellation() {
     let clock = Clock::at("2030-01-01T00:00:00Z");
     let replicas = [world.replica(), world.replica(), world.replica()];
     replicas[0].users(2, 10_000).await;
-    let schedulers = replicas.map(|replica| clock.scheduler(&replica, Duration::from_millis(100)));
+    let schedulers = replicas.map(|replica| clock.scheduler(&replica, Duration::from_millis(300)));
     let mut plans = Vec::new();
     for _ in 0..40 {
         // more occurrences than happen before the last plan is cancelled

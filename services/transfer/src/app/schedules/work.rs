@@ -14,8 +14,10 @@ use crate::{
 
 /// How many occurrences happen beside each other.
 const BATCH: i64 = 64;
-/// How long one attempt may take; much less than a claim is good for.
+/// How long behind its claim an attempt may still begin to write, and the part of a claim which that is at most: whoever finds a
+/// claim that has ended asks the journal whether the occurrence happened, and must find all that can.
 const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT_OF_CLAIM: u32 = 2;
 /// How often is looked for what others planned or left.
 const LOOK: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -72,12 +74,13 @@ impl<S: Store, A: Accounts> Schedules<S, A> {
     /// Runs what is due, the oldest first, one occurrence of each schedule; how many schedules it was.
     pub async fn pass(&self) -> Result<usize, Error> {
         let claim = Uuid::new_v4();
+        let deadline = Instant::now() + ATTEMPT.min(self.lease / ATTEMPT_OF_CLAIM);
         let claiming = self.store.claim(claim, (self.clock)(), self.lease, BATCH);
         let claimed = patience::answer(claiming).await?;
         if claimed.is_empty() {
             return Ok(0);
         }
-        let ends = join_all(claimed.iter().map(|one| self.attempt(one))).await;
+        let ends = join_all(claimed.iter().map(|one| self.attempt(one, deadline))).await;
         let mut settled = Settled::default();
         for (one, end) in claimed.iter().zip(ends) {
             let id = one.schedule.plan.id;
@@ -122,14 +125,14 @@ impl<S: Store, A: Accounts> Schedules<S, A> {
         Ok(())
     }
 
-    async fn attempt(&self, claimed: &Claimed) -> End {
-        match self.make(claimed).await {
+    async fn attempt(&self, claimed: &Claimed, deadline: Instant) -> End {
+        match self.make(claimed, deadline).await {
             Ok(end) => end,
             Err(error) => End::Again(error),
         }
     }
 
-    async fn make(&self, claimed: &Claimed) -> Result<End, Error> {
+    async fn make(&self, claimed: &Claimed, deadline: Instant) -> Result<End, Error> {
         let plan = &claimed.schedule.plan;
         let id = occurrence_id(plan.id, claimed.schedule.next);
         let made = patience::answer(self.store.made(id, plan.transfer.from));
@@ -137,7 +140,6 @@ impl<S: Store, A: Accounts> Schedules<S, A> {
             return Ok(if made.await? { End::Over(None) } else { End::Never });
         }
         let order = plan.order(id, (self.clock)());
-        let deadline = Instant::now() + ATTEMPT;
         let refused = match self.ledger.run(Action::Transfer(order), false, deadline).await {
             Ok(_) => return Ok(End::Over(None)),
             Err(Error::Refused(refusal)) => ItemError::Refused(refusal),
