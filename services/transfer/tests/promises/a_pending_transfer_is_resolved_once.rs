@@ -4,10 +4,9 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use chrono::TimeDelta;
 use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use transfer::{
@@ -26,22 +25,39 @@ use super::{
 
 const TRANSFERS: usize = 60;
 const HELD: i64 = 10;
-/// When the last one ends by itself, in milliseconds.
-const LAST: i64 = 1_500;
+/// Until one of them ends by itself, in milliseconds.
+const LAST: u64 = 1_500;
+const FAR: Duration = Duration::from_hours(1);
+
+/// Who ends a transfer. However slow the machine is, one is ended in each way; the others are raced for.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Void,
+    Post,
+    Time,
+    Any,
+}
 
 struct Attempt {
     pending: Uuid,
     command: Command,
     replica: Replica,
-    pause: Duration,
+    at: Instant,
 }
 
-/// Posts of all and of a part, and voids; each at a moment about which the transfer ends by itself.
-fn attempts(rng: &mut StdRng, replicas: &[Replica], pending: Uuid, ends_in: i64) -> Vec<Attempt> {
-    (0..6)
+/// Posts of all and of a part, and voids; all from about the same moment, at which the transfer may end by itself.
+fn attempts(rng: &mut StdRng, replicas: &[Replica], pending: Uuid, by: By, from: Instant) -> Vec<Attempt> {
+    let tries = if by == By::Time { 0 } else { 6 };
+    (0..tries)
         .map(|_| {
-            let (id, by) = (Uuid::now_v7(), Authority::Bank);
-            let command = match rng.random_range(0..3) {
+            let id = Uuid::now_v7();
+            let kind = match by {
+                By::Void => 0,
+                By::Post => rng.random_range(1..3),
+                By::Time | By::Any => rng.random_range(0..3),
+            };
+            let by = Authority::Bank;
+            let command = match kind {
                 0 => Command::Void { id, by, pending },
                 part => Command::Post {
                     id,
@@ -50,12 +66,11 @@ fn attempts(rng: &mut StdRng, replicas: &[Replica], pending: Uuid, ends_in: i64)
                     amount: (part == 2).then(|| amount(HELD / 2)),
                 },
             };
-            let pause = (ends_in + rng.random_range(-60..60)).max(0);
             Attempt {
                 pending,
                 command,
                 replica: replicas[rng.random_range(0..replicas.len())].clone(),
-                pause: Duration::from_millis(pause.unsigned_abs()),
+                at: from + Duration::from_millis(rng.random_range(0..120)),
             }
         })
         .collect()
@@ -98,16 +113,24 @@ async fn whether_posted_voided_or_expired() {
     let total = HELD * i64::try_from(TRANSFERS).unwrap();
     replicas[0].users(2, total).await;
     let mut all = Vec::new();
-    for _ in 0..TRANSFERS {
-        let ends_in = rng.random_range(0..LAST);
-        let until = chrono::DateTime::from(SystemTime::now()) + TimeDelta::milliseconds(ends_in);
+    for number in 0..TRANSFERS {
+        let by = [By::Void, By::Post, By::Time].get(number).copied();
+        let by = by.unwrap_or(By::Any);
+        let soon = Duration::from_millis(rng.random_range(0..LAST));
+        let ends_in = if matches!(by, By::Void | By::Post) {
+            FAR
+        } else {
+            soon
+        };
+        let until = (SystemTime::now() + ends_in).into();
         let mut pending = order(1, 2, HELD);
         pending.hold = Some(Hold { until, named: false });
-        all.extend(attempts(&mut rng, &replicas, pending.id, ends_in));
+        let from = Instant::now() + soon.saturating_sub(Duration::from_millis(60));
+        all.extend(attempts(&mut rng, &replicas, pending.id, by, from));
         replicas[0].pay(pending).await.unwrap();
     }
     let tried = join_all(all.iter().map(|attempt| async move {
-        tokio::time::sleep(attempt.pause).await;
+        tokio::time::sleep_until(attempt.at.into()).await;
         attempt.replica.direct(attempt.command.clone()).await
     }));
     let swept = join_all(replicas.iter().map(|replica| sweep(&world, replica)));
