@@ -54,6 +54,11 @@ pub(crate) fn is_unavailable_code(code: &str) -> bool {
         || is_transient_code(code)
 }
 
+/// Connection exceptions; shutdown, crash, starting: the session has ended, or never began.
+pub(crate) fn is_lost_code(code: &str) -> bool {
+    code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03")
+}
+
 /// Serialization failure, deadlock: rolled back for sure.
 pub(crate) fn is_transient_code(code: &str) -> bool {
     matches!(code, "40001" | "40P01")

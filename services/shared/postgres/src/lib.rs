@@ -1,5 +1,5 @@
 //! PostgreSQL as kontor's services use it: a pool with time limits, a locked migrator, bounded retries of transactions that
-//! lost against others, and what an error means.
+//! lost against others or their session, and what an error means.
 //!
 //! - [`connect`] and [`migrate`] at the start, [`watch_health`] for as long as the service runs;
 //! - [`begin`] for a transaction, [`retry`] around it;

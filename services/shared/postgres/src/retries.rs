@@ -2,16 +2,19 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::errors::is_transient_code;
+use crate::errors::{is_lost_code, is_transient_code};
 
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
-/// An error that tells whether its transaction was rolled back only because another one was in its way.
+/// An error that tells whether the same transaction may work in a moment.
 pub trait Transient {
     /// True for a serialization failure or a deadlock, and nothing else: the transaction was certainly rolled back, and
     /// the same may work in a moment.
     fn is_transient(&self) -> bool;
+    /// True when the session has ended: the server, or a router on the way to it, was replaced or has failed. Whether the
+    /// transaction was committed is not known.
+    fn is_lost(&self) -> bool;
 }
 
 impl Transient for sqlx::Error {
@@ -21,14 +24,24 @@ impl Transient for sqlx::Error {
             .and_then(sqlx::error::DatabaseError::code);
         code.is_some_and(|code| is_transient_code(&code))
     }
+
+    fn is_lost(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Protocol(_) | Self::BeginFailed => true,
+            Self::Database(error) => error.code().is_some_and(|code| is_lost_code(&code)),
+            _ => false,
+        }
+    }
 }
 
-/// Runs a transaction up to 5 times while it fails with a serialization failure or a deadlock, with pauses of full jitter.
+/// Runs a transaction up to 5 times, with pauses of full jitter, while it fails with a serialization failure or a deadlock, or because its
+/// session was lost: so a router or a leader that is replaced costs it milliseconds.
 ///
-/// The whole transaction has to be inside of `transaction`, from `begin` to `commit`.
+/// The whole transaction has to be inside of `transaction`, from `begin` to `commit`; and it has to find what it has done before, by
+/// a key that the client made.
 ///
 /// # Errors
-/// The last error, or the first that is not transient.
+/// The last error, or the first of another kind.
 pub async fn retry<T, E, F, R>(mut transaction: F) -> Result<T, E>
 where
     E: Transient,
@@ -38,7 +51,7 @@ where
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match transaction().await {
-            Err(error) if error.is_transient() => {}
+            Err(error) if error.is_transient() || error.is_lost() => {}
             result => return result,
         }
         sleep(pause.mul_f64(rand::random())).await;
@@ -51,37 +64,44 @@ where
 mod tests {
     use super::*;
 
-    #[derive(Debug, PartialEq)]
-    struct Failed {
-        transient: bool,
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Failed {
+        Transient,
+        Lost,
+        ForGood,
     }
 
     impl Transient for Failed {
         fn is_transient(&self) -> bool {
-            self.transient
+            *self == Self::Transient
+        }
+
+        fn is_lost(&self) -> bool {
+            *self == Self::Lost
         }
     }
 
-    async fn tries(transient: bool, succeed_at: u32) -> (Result<u32, Failed>, u32) {
+    async fn tries(failure: Failed, succeed_at: u32) -> (Result<u32, Failed>, u32) {
         let mut tries = 0;
         let result = retry(|| {
             tries += 1;
-            let result = if tries == succeed_at {
+            std::future::ready(if tries == succeed_at {
                 Ok(tries)
             } else {
-                Err(Failed { transient })
-            };
-            async move { result }
+                Err(failure)
+            })
         })
         .await;
         (result, tries)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_transient_failures_are_retried_and_not_for_ever() {
-        assert_eq!(tries(true, 1).await, (Ok(1), 1));
-        assert_eq!(tries(true, 5).await, (Ok(5), 5));
-        assert_eq!(tries(true, 6).await, (Err(Failed { transient: true }), 5));
-        assert_eq!(tries(false, 2).await, (Err(Failed { transient: false }), 1));
+    async fn only_what_may_work_is_tried_again_and_not_for_ever() {
+        for passes in [Failed::Transient, Failed::Lost] {
+            assert_eq!(tries(passes, 1).await, (Ok(1), 1));
+            assert_eq!(tries(passes, 5).await, (Ok(5), 5));
+            assert_eq!(tries(passes, 6).await, (Err(passes), 5));
+        }
+        assert_eq!(tries(Failed::ForGood, 2).await, (Err(Failed::ForGood), 1));
     }
 }

@@ -94,6 +94,49 @@ async fn transactions_that_lose_against_each_other_are_retried() {
 }
 
 #[tokio::test]
+async fn a_transaction_whose_session_is_lost_is_repeated() {
+    let database = Database::empty().await;
+    database
+        .pool
+        .execute("CREATE TABLE kept (key int PRIMARY KEY)")
+        .await
+        .unwrap();
+    // lost before its commit, and behind it, when nobody can know
+    for (key, committed) in [(1, false), (2, true)] {
+        let mut tries = 0;
+        let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+        retry(|| {
+            tries += 1;
+            let first = tries == 1;
+            let pool = &database.pool;
+            async move {
+                let mut transaction = begin(pool).await?;
+                sqlx::query("INSERT INTO kept VALUES ($1) ON CONFLICT DO NOTHING")
+                    .bind(key)
+                    .execute(&mut *transaction)
+                    .await?;
+                if first && !committed {
+                    transaction.execute(end).await?;
+                }
+                transaction.commit().await?;
+                if first {
+                    pool.execute(end).await?;
+                }
+                Ok::<_, sqlx::Error>(())
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(tries, 2);
+    }
+    let kept: Vec<i32> = sqlx::query_scalar("SELECT key FROM kept ORDER BY key")
+        .fetch_all(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(kept, [1, 2]);
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_given_up_while_it_begins_leaves_nothing_behind() {
     let database = Database::empty().await;
     database.pool.execute("CREATE TABLE kept (n int)").await.unwrap();
