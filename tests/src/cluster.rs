@@ -18,6 +18,7 @@ pub use pod::Pod;
 use std::{fmt::Display, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use proto::{
     auth::v1::{GrantRoleRequest, Role, credential_service_client::CredentialServiceClient},
     transfer::v1::{
@@ -29,7 +30,7 @@ use rpc::{Caller, caller::Key};
 use serde_json::json;
 use uuid::Uuid;
 
-use self::kubectl::{DEPLOYMENTS, PODS, STATEFUL_SETS};
+use self::kubectl::{AUTOSCALERS, DEPLOYMENTS, PODS, SECRETS, STATEFUL_SETS};
 use crate::{
     eventually::eventually_every,
     grpc::{self, Credentials, Door, door, signed},
@@ -168,10 +169,10 @@ impl Cluster {
 
     /// One value of a Secret.
     pub async fn secret(&self, name: &str, key: &str) -> Result<String> {
-        let template = format!("{{{{index .data {key:?} | base64decode}}}}");
-        self.kubectl
-            .run(&["get", "secret", name, "-o", &format!("go-template={template}")])
-            .await
+        let secret = self.kubectl.look(SECRETS, name, "").await?;
+        let value = secret["data"][key].as_str();
+        let value = value.with_context(|| format!("the secret {name} has no {key}"))?;
+        Ok(String::from_utf8(BASE64_STANDARD.decode(value)?)?)
     }
 
     /// A user who may do what operators may: verify the ledger, pay money from the treasury.
@@ -209,13 +210,11 @@ impl Cluster {
 
     /// Has a service run with so many replicas, which its autoscaler then keeps at least; waits until they are ready.
     pub async fn scale(&self, service: &str, replicas: usize) -> Result<Vec<Pod>> {
-        let patch = json!({"spec": {"minReplicas": replicas}}).to_string();
-        let hpa = ["patch", "hpa", service, "--type=merge", "--patch", &patch];
-        self.kubectl.run(&hpa).await?;
+        let least = json!({"spec": {"minReplicas": replicas}});
+        self.kubectl.merge(AUTOSCALERS, service, &least).await?;
         // an autoscaler takes its time to remove replicas, above all where it cannot measure
-        let replicas_option = format!("--replicas={replicas}");
-        let scale = ["scale", "deployment", service, &replicas_option];
-        self.kubectl.run(&scale).await?;
+        let now = json!({"spec": {"replicas": replicas}});
+        self.kubectl.merge(DEPLOYMENTS, service, &now).await?;
         self.ready(service, replicas).await
     }
 

@@ -95,6 +95,11 @@ kind_config() {
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 kubeadmConfigPatches:
+  # a container that ended before is started as soon as one that did not: whoever kills it waits for it, and the next run too
+  - |
+    kind: KubeletConfiguration
+    featureGates: {KubeletCrashLoopBackOffMax: true}
+    crashLoopBackOff: {maxContainerRestartPeriod: 1s}
   # how often autoscalers look; 15 s where nobody waits for them
   - |
     kind: ClusterConfiguration
@@ -247,22 +252,6 @@ at_minimum() {
         [ "$least" != "$now" ] || continue
         "${KUBECTL[@]}" scale "deployment/$target" --replicas="$least" >/dev/null || fail "$target could not be scaled, see above."
     done < <("${KUBECTL[@]}" get hpa --no-headers -o 'custom-columns=:.spec.scaleTargetRef.name,:.spec.minReplicas,:.status.currentReplicas')
-}
-
-# renew_worn: new pods for those that were started again. The kubelet starts a container later and later that has ended before, which
-# an earlier run's kills have seen to.
-renew_worn() {
-    local worn
-    mapfile -t worn < <("${KUBECTL[@]}" get pods -o json | python3 -c '
-import json, sys
-for pod in json.load(sys.stdin)["items"]:
-    statuses = pod["status"].get("containerStatuses", [])
-    if any(status["restartCount"] for status in statuses) and "deletionTimestamp" not in pod["metadata"]:
-        print(pod["metadata"]["name"])
-')
-    [ ${#worn[@]} -gt 0 ] || return 0
-    quietly kind-renew "${KUBECTL[@]}" delete pod --wait=false --ignore-not-found "${worn[@]}" ||
-        fail "Pods that were started again could not be deleted, see above."
 }
 
 # diagnose: what one would look at first. The run has failed already: what cannot be had here must not hide the rest.

@@ -1,10 +1,11 @@
-//! kubectl as a child process: what a platform engineer types is what is tested. What is looked at again and again is asked of the API
-//! through `kubectl proxy`, as a program that starts each time would take the cores that the cluster needs.
+//! kubectl as a child process: what a platform engineer types is what is tested. What is looked at or changed again and again goes to
+//! the API through `kubectl proxy`, as a program that starts each time would take the cores that the cluster needs.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -107,21 +108,52 @@ impl Kubectl {
 
     /// Objects of one kind, or one of them, as the API tells them. `resource` is what stands in the API's paths.
     pub async fn look(&self, resource: Resource, name: &str, selector: &str) -> Result<Value> {
-        let api = self.api.get_or_try_init(|| self.proxy()).await?;
-        let mut path = format!(
-            "http://{}/{}/namespaces/{}/{}",
-            api.door.address, resource.group, self.namespace, resource.name
-        );
+        let mut rest = String::new();
         if !name.is_empty() {
-            path = format!("{path}/{name}");
+            rest = format!("/{name}");
         }
-        let url = reqwest::Url::parse_with_params(&path, [("labelSelector", selector)])?;
-        let request = api.client.get(url).timeout(Duration::from_secs(10));
-        let answer = request.send().await?;
+        if !selector.is_empty() {
+            rest = format!("{rest}?labelSelector={selector}");
+        }
+        let answer = self.request(Method::GET, resource, &rest).await?.send().await?;
         let answer = answer
             .error_for_status()
             .with_context(|| format!("{} {name}", resource.name))?;
         Ok(answer.json().await?)
+    }
+
+    /// Changes some fields of an object, as `kubectl patch --type=merge` does.
+    pub async fn merge(&self, resource: Resource, name: &str, fields: &Value) -> Result<()> {
+        let request = self.request(Method::PATCH, resource, &format!("/{name}")).await?;
+        let request = request.header(CONTENT_TYPE, "application/merge-patch+json");
+        let answer = request.body(fields.to_string()).send().await?;
+        let status = answer.status();
+        let said = answer.text().await?;
+        ensure!(status.is_success(), "{} {name}: {status} {said}", resource.name);
+        Ok(())
+    }
+
+    /// Asks for the eviction of a pod, as `kubectl drain` does: the status of the answer, and its text.
+    pub async fn evict(&self, pod: &str) -> Result<(u16, String)> {
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self.namespace},
+        });
+        let request = self
+            .request(Method::POST, PODS, &format!("/{pod}/eviction"))
+            .await?;
+        let answer = request.json(&eviction).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// A request about all objects of a kind, or about what the rest of the path names.
+    async fn request(&self, method: Method, resource: Resource, rest: &str) -> Result<RequestBuilder> {
+        let api = self.api.get_or_try_init(|| self.proxy()).await?;
+        let url = format!(
+            "http://{}/{}/namespaces/{}/{}{rest}",
+            api.door.address, resource.group, self.namespace, resource.name
+        );
+        Ok(api.client.request(method, url).timeout(Duration::from_secs(10)))
     }
 
     async fn proxy(&self) -> Result<Api> {
@@ -140,7 +172,8 @@ impl Kubectl {
 
     /// `kubectl apply` of a manifest, or of a list of them.
     pub async fn apply(&self, manifest: &Value) -> Result<String> {
-        self.run_with(&["apply", "-f", "-"], &manifest.to_string()).await
+        self.run_with(&["apply", BY_ITSELF, "-f", "-"], &manifest.to_string())
+            .await
     }
 
     /// `kubectl apply` of an overlay's folder, or of all that one is rendered to.
@@ -188,6 +221,22 @@ pub const DEPLOYMENTS: Resource = Resource {
 pub const STATEFUL_SETS: Resource = Resource {
     group: "apis/apps/v1",
     name: "statefulsets",
+};
+
+/// Secrets.
+pub const SECRETS: Resource = Resource {
+    group: "api/v1",
+    name: "secrets",
+};
+/// Jobs.
+pub const JOBS: Resource = Resource {
+    group: "apis/batch/v1",
+    name: "jobs",
+};
+/// Autoscalers.
+pub const AUTOSCALERS: Resource = Resource {
+    group: "apis/autoscaling/v2",
+    name: "horizontalpodautoscalers",
 };
 
 /// Starts a command that stays, and waits until it says where it listens.

@@ -5,23 +5,28 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
-use serde_json::json;
+use futures_util::future::{try_join, try_join_all};
 use tests::{
-    cluster::{Cluster, Load, SERVICES, kubectl::Said, tell},
+    cluster::{Cluster, Load, SERVICES, tell},
     promise_within,
 };
 
 const USERS: usize = 4;
 const PACE: Duration = Duration::from_millis(250);
+/// How the eviction API answers.
+const EVICTED: u16 = 201;
+const REFUSED: u16 = 429;
 
 #[test]
 fn and_no_request_fails() -> Result<()> {
     promise_within(Duration::from_mins(8), async {
         let cluster = Cluster::connect()?;
         cluster.whole().await?;
-        try_join_all(SERVICES.map(|service| cluster.scale(service, 2))).await?;
-        let load = Load::prepare(&cluster, USERS, PACE).await?;
+        let (_, load) = try_join(
+            try_join_all(SERVICES.map(|service| cluster.scale(service, 2))),
+            Load::prepare(&cluster, USERS, PACE),
+        )
+        .await?;
         let outcome = load
             .during(async {
                 load.goes_on(2).await?;
@@ -30,7 +35,7 @@ fn and_no_request_fails() -> Result<()> {
                     let mut answers = Vec::new();
                     for service in SERVICES {
                         for pod in cluster.pods_of(service).await? {
-                            answers.push((service, evict(&cluster, &pod.name).await?));
+                            answers.push((service, cluster.kubectl().evict(&pod.name).await?));
                         }
                     }
                     // what is left of each service must serve alone for a while
@@ -50,24 +55,24 @@ fn and_no_request_fails() -> Result<()> {
         try_join_all(SERVICES.map(|service| cluster.scale(service, 1))).await?;
         let answers = outcome?;
         for service in SERVICES {
-            let said = |refused: bool| {
+            let said = |status: u16| {
                 answers
                     .iter()
-                    .filter(|(of, said)| *of == service && (said.code != 0) == refused)
+                    .filter(|(of, said)| *of == service && said.0 == status)
                     .count()
             };
             ensure!(
-                said(false) == 1 && said(true) == 1,
+                said(EVICTED) == 1 && said(REFUSED) == 1,
                 "{service}: {} evicted, {} refused: {answers:?}",
-                said(false),
-                said(true)
+                said(EVICTED),
+                said(REFUSED)
             );
         }
         let refusal = answers
             .iter()
-            .find(|(_, said)| said.code != 0)
+            .find(|(_, said)| said.0 == REFUSED)
             .context("nothing was refused")?;
-        ensure!(refusal.1.err.contains("disruption budget"), "{}", refusal.1.err);
+        ensure!(refusal.1.1.contains("disruption budget"), "{}", refusal.1.1);
         tell(format_args!(
             "drain: {} requests answered, one pod of each service was evicted",
             load.answered()
@@ -75,17 +80,4 @@ fn and_no_request_fails() -> Result<()> {
         load.no_request_failed()?;
         cluster.whole().await
     })
-}
-
-/// Asks the eviction API, as `kubectl drain` does for each pod.
-async fn evict(cluster: &Cluster, pod: &str) -> Result<Said> {
-    let eviction = json!({
-        "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": "kontor"},
-    });
-    let path = format!("/api/v1/namespaces/kontor/pods/{pod}/eviction");
-    cluster
-        .kubectl()
-        .say(&["create", "--raw", &path, "-f", "-"], &eviction.to_string())
-        .await
 }

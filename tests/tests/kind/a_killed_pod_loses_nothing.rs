@@ -22,7 +22,7 @@ const PATRONI: u16 = 8008;
 fn whichever_it_is() -> Result<()> {
     promise_within(Duration::from_mins(15), async {
         let cluster = Cluster::connect()?;
-        without_back_off(&cluster).await?;
+        cluster.whole().await?;
         let load = Load::prepare(&cluster, USERS, PACE).await?;
         load.during(async {
             load.goes_on(2).await?;
@@ -43,19 +43,6 @@ fn whichever_it_is() -> Result<()> {
         ));
         the_ledger_is_sound(&cluster).await
     })
-}
-
-/// The kubelet starts a container later and later that has ended before, which an earlier run may have seen to. New pods are as they
-/// are where nobody kills them.
-async fn without_back_off(cluster: &Cluster) -> Result<()> {
-    let pods = cluster.all_pods().await?;
-    let worn = pods.iter().filter(|pod| pod.restarts > 0);
-    let names: Vec<&str> = worn.map(|pod| pod.name.as_str()).collect();
-    if !names.is_empty() {
-        let delete = [&["delete", "pod"], names.as_slice()].concat();
-        cluster.kubectl().run(&delete).await?;
-    }
-    cluster.whole().await
 }
 
 async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use futures_util::future::try_join3;
 use tests::{
     cluster::{Cluster, Load, PATIENCE, Pod, kubectl::Overlay, release, tell},
     promise_within,
@@ -19,9 +20,12 @@ fn forward_and_back() -> Result<()> {
         let cluster = Cluster::connect()?;
         cluster.whole().await?;
         let now = release::current(&cluster).await?;
-        let before = release::previous(&cluster, &now).await?;
-        let load = Load::prepare(&cluster, USERS, PACE).await?;
-        let first = of_deployments(&cluster).await?;
+        let (before, load, first) = try_join3(
+            release::previous(&cluster, &now),
+            Load::prepare(&cluster, USERS, PACE),
+            of_deployments(&cluster),
+        )
+        .await?;
         let begin = Instant::now();
         load.during(async {
             for (name, manifests) in [("to the other release", &before), ("to this release", &now)] {

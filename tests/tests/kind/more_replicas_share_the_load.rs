@@ -30,12 +30,12 @@ fn from_one_to_three() -> Result<()> {
                 load.goes_on(2).await?;
                 let begin = Instant::now();
                 let scaled = try_join_all(SCALED.map(|part| cluster.scale(part, 3))).await?;
-                for (part, pods) in SCALED.iter().zip(scaled) {
+                try_join_all(SCALED.iter().zip(&scaled).map(async |(part, pods)| {
                     let shares = eventually(
                         &format!("the pods of {part} share"),
                         Duration::from_mins(1),
                         async || {
-                            let shares = shares(&load, &pods).await?;
+                            let shares = shares(&load, pods).await?;
                             ensure!(shares.values().all(|share| *share >= FAIR), "{shares:?} %");
                             Ok(shares)
                         },
@@ -45,7 +45,9 @@ fn from_one_to_three() -> Result<()> {
                         "scaled: {part} shares {shares:?} % after {:.1?}",
                         begin.elapsed()
                     ));
-                }
+                    anyhow::Ok(())
+                }))
+                .await?;
                 // the same way back, while requests go on
                 try_join_all(SCALED.map(|part| cluster.scale(part, 1))).await?;
                 load.goes_on(3).await

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, Pod, eventually, node, tell},
+    cluster::{Cluster, Pod, eventually, kubectl::PODS, node, tell},
     promise_within,
 };
 
@@ -64,7 +64,7 @@ async fn policies_bite(cluster: &Cluster) -> Result<()> {
     }
     let pod = async |name: &'static str| {
         eventually(&format!("{name} runs"), Duration::from_mins(1), async || {
-            let pod = Pod::read(&kubectl.get(&["pod", name]).await?).context("no pod")?;
+            let pod = Pod::read(&kubectl.look(PODS, name, "").await?).context("no pod")?;
             ensure!(pod.is_ready && !pod.ip.is_empty(), "{}", pod.said());
             Ok(pod)
         })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use tests::{
-    cluster::{Cluster, SERVICES, eventually, load::sign_ins_during, tell},
+    cluster::{Cluster, SERVICES, eventually, kubectl::AUTOSCALERS, load::sign_ins_during, tell},
     promise_within,
 };
 
@@ -42,7 +42,7 @@ fn to_work() -> Result<()> {
                 "the autoscaler adds a replica",
                 Duration::from_mins(5),
                 async || {
-                    let scaler = cluster.kubectl().get(&["hpa", "auth"]).await?;
+                    let scaler = cluster.kubectl().look(AUTOSCALERS, "auth", "").await?;
                     let wanted = scaler["status"]["desiredReplicas"].as_i64().unwrap_or_default();
                     ensure!(wanted > 1, "{}", scaler["status"]);
                     Ok(wanted)
