@@ -44,6 +44,9 @@ pub const SERVICES: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat
 /// How long a pod may take to be ready on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 
+/// What runs all the time: jobs and the drill do not.
+const ALL_THE_TIME: &str = "app.kubernetes.io/part-of=kontor,app.kubernetes.io/component!=job";
+
 /// How often the cluster is looked at: it has the same cores.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -121,9 +124,7 @@ impl Cluster {
 
     /// All pods of kontor that run all the time.
     pub async fn all_pods(&self) -> Result<Vec<Pod>> {
-        let mut pods = self
-            .pods("app.kubernetes.io/part-of=kontor,app.kubernetes.io/component!=job")
-            .await?;
+        let mut pods = self.pods(ALL_THE_TIME).await?;
         // a job that somebody makes from a CronJob is labelled like the data
         pods.retain(|pod| pod.json["metadata"]["ownerReferences"][0]["kind"] != "Job");
         Ok(pods)
@@ -151,7 +152,7 @@ impl Cluster {
             let missing: Vec<_> = pods.iter().filter(|pod| !pod.is_ready).map(Pod::said).collect();
             ensure!(!pods.is_empty() && missing.is_empty(), "{}", missing.join(", "));
             for kind in [DEPLOYMENTS, STATEFUL_SETS] {
-                let list = self.kubectl.look(kind, "", "").await?;
+                let list = self.kubectl.look(kind, "", ALL_THE_TIME).await?;
                 for item in list["items"].as_array().into_iter().flatten() {
                     let (wanted, there) = (&item["spec"]["replicas"], &item["status"]["readyReplicas"]);
                     ensure!(
