@@ -207,37 +207,24 @@ pub struct Resource {
     name: &'static str,
 }
 
-/// Pods.
-pub const PODS: Resource = Resource {
-    group: "api/v1",
-    name: "pods",
-};
-/// Deployments.
-pub const DEPLOYMENTS: Resource = Resource {
-    group: "apis/apps/v1",
-    name: "deployments",
-};
-/// Stateful sets.
-pub const STATEFUL_SETS: Resource = Resource {
-    group: "apis/apps/v1",
-    name: "statefulsets",
-};
+impl Resource {
+    const fn of(group: &'static str, name: &'static str) -> Self {
+        Self { group, name }
+    }
+}
 
+/// Pods.
+pub const PODS: Resource = Resource::of("api/v1", "pods");
 /// Secrets.
-pub const SECRETS: Resource = Resource {
-    group: "api/v1",
-    name: "secrets",
-};
+pub const SECRETS: Resource = Resource::of("api/v1", "secrets");
+/// Deployments.
+pub const DEPLOYMENTS: Resource = Resource::of("apis/apps/v1", "deployments");
+/// Stateful sets.
+pub const STATEFUL_SETS: Resource = Resource::of("apis/apps/v1", "statefulsets");
 /// Jobs.
-pub const JOBS: Resource = Resource {
-    group: "apis/batch/v1",
-    name: "jobs",
-};
+pub const JOBS: Resource = Resource::of("apis/batch/v1", "jobs");
 /// Autoscalers.
-pub const AUTOSCALERS: Resource = Resource {
-    group: "apis/autoscaling/v2",
-    name: "horizontalpodautoscalers",
-};
+pub const AUTOSCALERS: Resource = Resource::of("apis/autoscaling/v2", "horizontalpodautoscalers");
 
 /// Starts a command that stays, and waits until it says where it listens.
 async fn begun(command: &mut Command) -> Result<Forward> {

@@ -29,7 +29,7 @@ use crate::{
 /// What each user has at first, in minor units: enough for every transfer of a test.
 const START: i64 = 100_000;
 /// Of how many requests of a user one is a sign-in, which costs a password hash.
-const SIGN_IN_EVERY: usize = 48;
+const SIGN_IN_EVERY: usize = 24;
 
 /// One request and what became of it.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use tests::{
 };
 
 const USERS: usize = 5;
-const PACE: Duration = Duration::from_millis(250);
+const PACE: Duration = Duration::from_millis(200);
 /// The port on which Patroni tells whether its PostgreSQL leads.
 const PATRONI: u16 = 8008;
 
