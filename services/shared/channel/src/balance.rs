@@ -65,6 +65,13 @@ struct Connection {
     connecting: AsyncMutex<()>,
 }
 
+/// The kinds of connections that are used.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Kinds {
+    streams: bool,
+    unary: bool,
+}
+
 #[derive(Default)]
 struct Outage {
     failures: u32,
@@ -86,8 +93,16 @@ impl Instance {
 
     /// A live connection, opened when there is none.
     pub async fn connection(&self, lifecycle: &Lifecycle) -> std::io::Result<SendRequest<Body>> {
-        let connection =
-            &self.connections[self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len()];
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.live(&self.connections[next % self.connections.len()], lifecycle)
+            .await
+    }
+
+    async fn live(
+        &self,
+        connection: &Connection,
+        lifecycle: &Lifecycle,
+    ) -> std::io::Result<SendRequest<Body>> {
         if let Some(live) = connection.live() {
             return Ok(live);
         }
@@ -110,18 +125,45 @@ impl Instance {
 
     /// A connection for a call with one message, opened when there is none.
     pub async fn unary(&self, lifecycle: &Lifecycle) -> std::io::Result<(&unary::Connection, unary::Live)> {
-        let connection = &self.unary[self.next.fetch_add(1, Ordering::Relaxed) % self.unary.len()];
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let connection = &self.unary[next % self.unary.len()];
+        Ok((connection, self.live_unary(connection, lifecycle).await?))
+    }
+
+    async fn live_unary(
+        &self,
+        connection: &unary::Connection,
+        lifecycle: &Lifecycle,
+    ) -> std::io::Result<unary::Live> {
         if let Some(live) = connection.live() {
-            return Ok((connection, live));
+            return Ok(live);
         }
         match connection.open(&self.connector, self.address, lifecycle).await {
             Ok(live) => {
                 *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Outage::default();
-                Ok((connection, live))
+                Ok(live)
             }
             Err(error) => {
                 self.leave_out(&error);
                 Err(error)
+            }
+        }
+    }
+
+    /// Opens the connections of these kinds, for the requests to come. That one is refused, the next request finds out.
+    pub async fn open(&self, kinds: Kinds, lifecycle: &Lifecycle) {
+        if kinds.streams {
+            for connection in &self.connections {
+                if self.live(connection, lifecycle).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if kinds.unary {
+            for connection in &self.unary {
+                if self.live_unary(connection, lifecycle).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -245,23 +287,40 @@ impl Instances {
         }
     }
 
-    /// Replaces the set; an instance that stays keeps its connections.
-    pub fn replace(&self, addresses: &[SocketAddr]) {
+    /// The kinds of connections that are open now.
+    pub fn kinds(&self) -> Kinds {
+        let all = self.all();
+        let mut streams = all.iter().flat_map(|instance| &instance.connections);
+        let mut unary = all.iter().flat_map(|instance| &instance.unary);
+        Kinds {
+            streams: streams.any(|connection| connection.live().is_some()),
+            unary: unary.any(|connection| connection.live().is_some()),
+        }
+    }
+
+    /// Replaces the set; an instance that stays keeps its connections. Those that are new.
+    pub fn replace(&self, addresses: &[SocketAddr]) -> Vec<Arc<Instance>> {
         let mut current = self.all.write().unwrap_or_else(PoisonError::into_inner);
         let known: HashMap<SocketAddr, &Arc<Instance>> = current
             .iter()
             .map(|instance| (instance.address, instance))
             .collect();
+        let mut new = Vec::new();
         let next = addresses
             .iter()
             .map(|address| {
                 known.get(address).map_or_else(
-                    || Arc::new(Instance::new(*address, Arc::clone(&self.connector))),
+                    || {
+                        let instance = Arc::new(Instance::new(*address, Arc::clone(&self.connector)));
+                        new.push(Arc::clone(&instance));
+                        instance
+                    },
                     |it| Arc::clone(it),
                 )
             })
             .collect();
         *current = next;
+        new
     }
 
     /// Takes the instance for the next try of a request: of two at random, the one with fewer requests in flight. A request
@@ -394,5 +453,26 @@ mod tests {
         assert_eq!(instances.all()[1].load(), 1);
         drop(flight);
         assert_eq!(instances.all()[1].load(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_new_instance_gets_the_connections_that_the_others_have() -> std::io::Result<()> {
+        let listen = async || tokio::net::TcpListener::bind(address(0)).await;
+        let (one, other) = (listen().await?, listen().await?);
+        let lifecycle = Lifecycle::new(Duration::ZERO);
+        let instances = none();
+        // nothing is known of what will be used: requests open what they need
+        assert_eq!(instances.replace(&[one.local_addr()?]).len(), 1);
+        let kinds = instances.kinds();
+        assert!(!kinds.streams && !kinds.unary);
+        instances.all()[0].connection(&lifecycle).await?;
+
+        let kinds = instances.kinds();
+        let new = instances.replace(&[one.local_addr()?, other.local_addr()?]);
+        assert_eq!(new.len(), 1);
+        new[0].open(kinds, &lifecycle).await;
+        assert!(new[0].connections.iter().all(|it| it.live().is_some()));
+        assert!(new[0].unary.iter().all(|it| it.live().is_none()));
+        Ok(())
     }
 }

@@ -6,8 +6,8 @@ use http::uri::Scheme;
 use tls::{Mutual, Stream};
 use tokio::{net::TcpStream, time::timeout};
 
-/// How long an instance may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an instance may take to accept a connection. The kernel repeats a first packet that was lost after a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How the instances of a service are connected to.
 #[derive(Clone)]

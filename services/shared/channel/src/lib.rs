@@ -44,8 +44,8 @@ use crate::{
 
 /// The deadline of a call that inherits none.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
-/// How often host names are resolved anew.
-const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+/// How often host names are resolved anew: a new instance gets its part of the calls so much later.
+const RESOLVE_EVERY: Duration = Duration::from_secs(2);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A balanced channel to all instances of one service. Cheap to clone; connects when it is used.
@@ -257,7 +257,7 @@ async fn resolve(inner: Arc<Inner>, names: Vec<String>, lifecycle: Lifecycle) {
         found.dedup();
         // a resolver that is away must not take away the instances that it named before
         if !found.is_empty() {
-            inner.instances.replace(&found);
+            follow(&inner, &found, &lifecycle);
         }
         let pause = if found.is_empty() {
             Duration::from_millis(500)
@@ -268,6 +268,16 @@ async fn resolve(inner: Arc<Inner>, names: Vec<String>, lifecycle: Lifecycle) {
             () = tokio::time::sleep(pause) => {}
             () = lifecycle.stopping() => return,
         }
+    }
+}
+
+/// Takes the instances that are there now. Connections to a new one are opened at once: else, when the old ones leave, their requests would
+/// all wait for them.
+fn follow(inner: &Inner, found: &[SocketAddr], lifecycle: &Lifecycle) {
+    let kinds = inner.instances.kinds();
+    for new in inner.instances.replace(found) {
+        let life = lifecycle.clone();
+        lifecycle.spawn_until_stopping("first connections", async move { new.open(kinds, &life).await });
     }
 }
 
