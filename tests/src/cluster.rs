@@ -27,7 +27,7 @@ use proto::{
     },
 };
 use rpc::{Caller, caller::Key};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::kubectl::{AUTOSCALERS, DEPLOYMENTS, PODS, SECRETS, STATEFUL_SETS};
@@ -46,6 +46,9 @@ pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What runs all the time: jobs and the drill do not.
 const ALL_THE_TIME: &str = "app.kubernetes.io/part-of=kontor,app.kubernetes.io/component!=job";
+
+/// Of a pod: how often it was nudged.
+const NUDGES: &str = "kontor/nudges";
 
 /// How often the cluster is looked at: it has the same cores.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -145,7 +148,7 @@ impl Cluster {
         .await
     }
 
-    /// Waits until everything is there and ready, as the overlay has it.
+    /// Waits until everything is there and ready as it is specified, and nothing of before is left.
     pub async fn whole(&self) -> Result<()> {
         eventually("the whole kontor is ready", PATIENCE, async || {
             let pods = self.all_pods().await?;
@@ -154,12 +157,7 @@ impl Cluster {
             for kind in [DEPLOYMENTS, STATEFUL_SETS] {
                 let list = self.kubectl.look(kind, "", ALL_THE_TIME).await?;
                 for item in list["items"].as_array().into_iter().flatten() {
-                    let (wanted, there) = (&item["spec"]["replicas"], &item["status"]["readyReplicas"]);
-                    ensure!(
-                        wanted == there,
-                        "{} of {wanted} {there}",
-                        item["metadata"]["name"]
-                    );
+                    is_as_specified(item)?;
                 }
             }
             self.rest()?.get("/readyz").await?.expect(200)?;
@@ -219,6 +217,19 @@ impl Cluster {
         self.ready(service, replicas).await
     }
 
+    /// Has the kubelet look at a pod now, if nothing runs in it. After a failure, even of a moment, it comes back to a pod by itself only
+    /// ten to fifteen seconds later, but on every change at once: to a volume that it was not yet allowed to see, and to a container that
+    /// ended twice in ten minutes, however short its back-off is.
+    pub async fn nudge(&self, pod: &Pod) -> Result<()> {
+        if !pod.nothing_runs {
+            return Ok(());
+        }
+        let nudges = pod.json["metadata"]["annotations"][NUDGES].as_str();
+        let nudges = nudges.map_or(Ok(0), str::parse::<u32>)?;
+        let one_more = json!({"metadata": {"annotations": {NUDGES: (nudges + 1).to_string()}}});
+        self.kubectl.merge(PODS, &pod.name, &one_more).await
+    }
+
     /// The names of all nodes.
     pub async fn nodes(&self) -> Result<Vec<String>> {
         let list = self.kubectl.run(&["get", "nodes", "-o", "name"]).await?;
@@ -237,6 +248,22 @@ impl Cluster {
     pub fn door(&self, user: &User) -> Result<Door> {
         grpc::door(&self.gateway, Credentials::Bearer(user.token.clone()))
     }
+}
+
+/// Whether what runs of a Deployment or a StatefulSet is what is specified now, and nothing else.
+fn is_as_specified(item: &Value) -> Result<()> {
+    let (name, wanted, status) = (
+        &item["metadata"]["name"],
+        &item["spec"]["replicas"],
+        &item["status"],
+    );
+    let (seen, generation) = (&status["observedGeneration"], &item["metadata"]["generation"]);
+    ensure!(seen == generation, "{name} has changed");
+    for count in ["replicas", "readyReplicas", "updatedReplicas"] {
+        let there = &status[count];
+        ensure!(there == wanted, "{name}: {count} are {there} of {wanted}");
+    }
+    Ok(())
 }
 
 /// Has a ledger verify itself, which must still have the ends of lanes that are known; an error unless it is sound.

@@ -100,11 +100,16 @@ kubeadmConfigPatches:
     kind: KubeletConfiguration
     featureGates: {KubeletCrashLoopBackOffMax: true}
     crashLoopBackOff: {maxContainerRestartPeriod: 1s}
-  # how often autoscalers look; 15 s where nobody waits for them
+  # What the cluster knows need not outlive a power cut, as the node does not, and there is nobody to elect. How often autoscalers look:
+  # 15 s where nobody waits for them
   - |
     kind: ClusterConfiguration
+    etcd: {local: {extraArgs: {unsafe-no-fsync: "true"}}}
+    scheduler:
+      extraArgs: {leader-elect: "false"}
     controllerManager:
       extraArgs:
+        leader-elect: "false"
         horizontal-pod-autoscaler-sync-period: 5s
 nodes:
   - role: control-plane
@@ -130,7 +135,7 @@ registry_is_there() {
 
 # images: built where something changed, and loaded into the cluster.
 images() {
-    local options=("${BINARIES[@]}") names changed=()
+    local options=("${BINARIES[@]}") names ids changed=() i
     if ! registry_is_there; then
         step "no image registry is reachable: images are made from packages"
         options+=(--offline)
@@ -138,21 +143,19 @@ images() {
     deploy/images/build "${options[@]}" || fail "The images could not be built, see above."
     lap "the images are built"
     mapfile -t names < <(deploy/images/build --list)
+    mapfile -t ids < <(docker image inspect -f '{{.Id}}' "${names[@]}")
+    [ ${#ids[@]} = ${#names[@]} ] || fail "Some images are not there, see above."
     touch "$STATE/loaded"
     CHANGED=()
-    local name id
-    for name in "${names[@]}"; do
-        id=$(docker image inspect -f '{{.Id}}' "$name") || fail "There is no image $name."
-        grep -qx "$name $id" "$STATE/loaded" && continue
-        changed+=("$name")
-        ! grep -q "^$name " "$STATE/loaded" || CHANGED+=("$name")
+    for i in "${!names[@]}"; do
+        grep -qx "${names[i]} ${ids[i]}" "$STATE/loaded" && continue
+        changed+=("${names[i]}")
+        ! grep -q "^${names[i]} " "$STATE/loaded" || CHANGED+=("${names[i]}")
     done
     [ ${#changed[@]} -gt 0 ] || return 0
     step "loading ${changed[*]}"
     quietly kind-load kind load docker-image --name "$NAME" "${changed[@]}" || fail "The images could not be loaded, see above."
-    for name in "${names[@]}"; do
-        echo "$name $(docker image inspect -f '{{.Id}}' "$name")"
-    done >"$STATE/loaded"
+    for i in "${!names[@]}"; do echo "${names[i]} ${ids[i]}"; done >"$STATE/loaded"
     lap "the images are loaded"
 }
 
@@ -231,18 +234,25 @@ foreign_kinds() {
         fail "The kinds were not established, see above."
 }
 
-# metrics: for autoscalers; a cluster without is a smaller test, which its test says.
-metrics() {
-    if [ -f "$METRICS" ] && [ "$(docker inspect -f '{{.Config.Image}}' "$NODE")" = "$NODE_LOCAL" ]; then
-        quietly kind-metrics kubectl --kubeconfig "$KUBECONFIG_FILE" apply -f "$METRICS" || fail "The metrics-server could not be applied, see above."
+# metrics_server: it measures, and nobody can ask it yet. A cluster without is a smaller test, which its test says.
+metrics_server() {
+    METRICS_API=''
+    [ -f "$METRICS" ] && [ "$(docker inspect -f '{{.Config.Image}}' "$NODE")" = "$NODE_LOCAL" ] || return 0
+    METRICS_API=$STATE/metrics-api.yaml
+    awk -v RS='---\n' '/(^|\n)kind: APIService\n/' "$METRICS" >"$METRICS_API"
+    [ -s "$METRICS_API" ] || fail "$METRICS makes no API."
+    local kubectl=(kubectl --kubeconfig "$KUBECONFIG_FILE")
+    if ! "${kubectl[@]}" --namespace kube-system get deployment metrics-server >/dev/null 2>&1; then
+        quietly kind-metrics "${kubectl[@]}" apply -f "$METRICS" || fail "The metrics-server could not be applied, see above."
     fi
+    quietly kind-metrics "${kubectl[@]}" delete --ignore-not-found -f "$METRICS_API" ||
+        fail "The metrics could not be taken from the autoscalers, see above."
 }
 
-# metrics_server: it measures, and nobody can ask it yet.
-metrics_server() {
-    kubectl --kubeconfig "$KUBECONFIG_FILE" --namespace kube-system get deployment metrics-server >/dev/null 2>&1 || metrics
-    quietly kind-metrics kubectl --kubeconfig "$KUBECONFIG_FILE" delete --ignore-not-found apiservice v1beta1.metrics.k8s.io ||
-        fail "The metrics could not be taken from the autoscalers, see above."
+# metrics: now they can.
+metrics() {
+    [ -z "$METRICS_API" ] || quietly kind-metrics kubectl --kubeconfig "$KUBECONFIG_FILE" apply -f "$METRICS_API" ||
+        fail "The metrics could not be given to the autoscalers, see above."
 }
 
 # at_minimum: as many pods as one starts with; an earlier run's autoscalers may have added some, which take away from this one's.

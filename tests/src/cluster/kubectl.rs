@@ -34,15 +34,6 @@ struct Api {
     client: reqwest::Client,
 }
 
-/// All that a cluster is given.
-#[derive(Clone, Copy, Debug)]
-pub enum Overlay<'a> {
-    /// The folder of its kustomization.
-    Folder(&'a str),
-    /// Its manifests.
-    Rendered(&'a str),
-}
-
 /// What a command said.
 #[derive(Clone, Debug)]
 pub struct Said {
@@ -172,16 +163,12 @@ impl Kubectl {
 
     /// `kubectl apply` of a manifest, or of a list of them.
     pub async fn apply(&self, manifest: &Value) -> Result<String> {
-        self.run_with(&["apply", BY_ITSELF, "-f", "-"], &manifest.to_string())
-            .await
+        self.apply_all(&manifest.to_string()).await
     }
 
-    /// `kubectl apply` of an overlay's folder, or of all that one is rendered to.
-    pub async fn apply_all(&self, overlay: Overlay<'_>) -> Result<String> {
-        match overlay {
-            Overlay::Folder(path) => self.run(&["apply", BY_ITSELF, "-k", path]).await,
-            Overlay::Rendered(manifests) => self.run_with(&["apply", BY_ITSELF, "-f", "-"], manifests).await,
-        }
+    /// `kubectl apply` of all that an overlay is rendered to.
+    pub async fn apply_all(&self, manifests: &str) -> Result<String> {
+        self.run_with(&["apply", BY_ITSELF, "-f", "-"], manifests).await
     }
 
     /// A way to a port of a pod, until it is dropped.

@@ -15,7 +15,7 @@ use super::{Pod, kubectl::said};
 /// Seconds after which a connection that nobody answered counts as not possible.
 const REACH_S: u32 = 2;
 /// Pods that try all targets at once.
-const REACH_AT_ONCE: usize = 4;
+const REACH_AT_ONCE: usize = 7;
 
 /// What the kernel says of a pod.
 #[derive(Debug)]

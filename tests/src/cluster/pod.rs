@@ -23,6 +23,8 @@ pub struct Pod {
     pub restarts: i64,
     /// Whether it is ready.
     pub is_ready: bool,
+    /// Whether none of its containers runs: not yet, or not again.
+    pub nothing_runs: bool,
     /// Neither ended nor about to be deleted.
     pub is_meant_to_run: bool,
     /// All of it.
@@ -58,6 +60,11 @@ impl Pod {
                 .into_iter()
                 .flatten()
                 .any(|condition| condition["type"] == "Ready" && condition["status"] == "True"),
+            nothing_runs: ["initContainerStatuses", "containerStatuses"]
+                .iter()
+                .filter_map(|kind| status[kind].as_array())
+                .flatten()
+                .all(|container| container["state"]["running"].is_null()),
             is_meant_to_run: metadata["deletionTimestamp"].is_null() && !ended,
             json: json.clone(),
         })

@@ -56,6 +56,7 @@ async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
             .iter()
             .find(|pod| pod.name == victim.name)
             .context("it is gone")?;
+        cluster.nudge(pod).await?;
         ensure!(
             pod.container != victim.container && pod.is_ready,
             "{}",

@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use futures_util::future::try_join3;
+use futures_util::future::{try_join, try_join3};
 use tests::{
-    cluster::{Cluster, Load, PATIENCE, Pod, kubectl::Overlay, release, tell},
+    cluster::{Cluster, Load, PATIENCE, Pod, release, tell},
     promise_within,
 };
 
@@ -31,11 +31,14 @@ fn forward_and_back() -> Result<()> {
             for (name, manifests) in [("to the other release", &before), ("to this release", &now)] {
                 let begin = Instant::now();
                 let pods = of_deployments(&cluster).await?;
-                cluster.kubectl().apply_all(Overlay::Rendered(manifests)).await?;
                 // a release of kontor brings no other router
                 let router = ["rollout", "restart", "deployment/postgres-router"];
-                cluster.kubectl().run(&router).await?;
-                rolled_out(&cluster).await?;
+                try_join(
+                    cluster.kubectl().apply_all(manifests),
+                    cluster.kubectl().run(&router),
+                )
+                .await?;
+                cluster.whole().await?;
                 let new = of_deployments(&cluster).await?;
                 let kept = pods.iter().filter(|old| new.iter().any(|pod| pod.uid == old.uid));
                 ensure!(kept.count() == 0, "some pods were not replaced");
@@ -70,20 +73,4 @@ async fn are_gone(cluster: &Cluster, pods: &[Pod]) -> Result<()> {
     let mut wait = vec!["wait", "--for=delete", &limit];
     wait.extend(names.iter().map(String::as_str));
     cluster.kubectl().run(&wait).await.map(drop)
-}
-
-/// Waits until every Deployment runs what was applied, and nothing else.
-async fn rolled_out(cluster: &Cluster) -> Result<()> {
-    let limit = format!("--timeout={}s", PATIENCE.as_secs());
-    let list = cluster
-        .kubectl()
-        .run(&["get", "deployments", "-o", "name"])
-        .await?;
-    for name in list.lines() {
-        cluster
-            .kubectl()
-            .run(&["rollout", "status", name, &limit])
-            .await?;
-    }
-    cluster.whole().await
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests::{
-    cluster::{Cluster, kubectl::Overlay},
+    cluster::{Cluster, release},
     promise,
 };
 
@@ -22,21 +22,19 @@ fn to_anything() -> Result<()> {
     promise(async {
         let cluster = Cluster::connect()?;
         cluster.whole().await?;
+        let manifests = release::current(&cluster).await?;
         let difference = cluster
             .kubectl()
             .say(
-                &[&["diff", "-k", cluster.overlay()], AS_THE_SERVER_SEES_IT].concat(),
-                "",
+                &[&["diff", "-f", "-"], AS_THE_SERVER_SEES_IT].concat(),
+                &manifests,
             )
             .await?;
         ensure!(difference.code == 0, "{}{}", difference.out, difference.err);
-        let before = everything(&cluster).await?;
+        let before = everything(&cluster, &manifests).await?;
         ensure!(before.len() > 60, "only {} objects", before.len());
-        cluster
-            .kubectl()
-            .apply_all(Overlay::Folder(cluster.overlay()))
-            .await?;
-        let after = everything(&cluster).await?;
+        cluster.kubectl().apply_all(&manifests).await?;
+        let after = everything(&cluster, &manifests).await?;
         let changed: Vec<_> = before
             .iter()
             .filter(|(name, object)| after.get(*name) != Some(*object))
@@ -47,10 +45,11 @@ fn to_anything() -> Result<()> {
     })
 }
 
-/// All that the overlay makes, and the pods, by kind and name: without what changes by itself.
-async fn everything(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
+/// All that manifests make, and the pods, by kind and name: without what changes by itself.
+async fn everything(cluster: &Cluster, manifests: &str) -> Result<BTreeMap<String, Value>> {
     let mut all = BTreeMap::new();
-    let made = cluster.kubectl().get(&["-k", cluster.overlay()]).await?;
+    let get = ["get", "-o", "json", "-f", "-"];
+    let made: Value = serde_json::from_str(&cluster.kubectl().run_with(&get, manifests).await?)?;
     let made = made["items"].as_array().into_iter().flatten().cloned();
     let pods = cluster.all_pods().await?.into_iter().map(|pod| pod.json);
     for mut item in made.chain(pods) {
