@@ -66,7 +66,7 @@ struct Connection {
 }
 
 /// The kinds of connections that are used.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Kinds {
     streams: bool,
     unary: bool,

@@ -48,7 +48,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 const RESOLVE_EVERY: Duration = Duration::from_secs(2);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A balanced channel to all instances of one service. Cheap to clone; connects when it is used.
+/// A balanced channel to all instances of one service. Cheap to clone; connects when it is used, and from then on to new instances at
+/// once.
 #[derive(Clone)]
 pub struct Channel(Arc<Inner>);
 
