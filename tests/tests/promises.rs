@@ -1,6 +1,7 @@
 //! What kontor promises, on real servers: one file for each promise. See tests/README.md.
 
 mod a_killed_chat_instance_loses_nothing;
+mod a_lost_session_fails_no_request;
 mod a_message_reaches_its_subscriber;
 mod a_real_consumer_sees_the_event;
 mod a_release_can_be_rolled_back;

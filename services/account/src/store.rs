@@ -32,14 +32,16 @@ impl Postgres {
     }
 
     async fn find(&self, sign_up: &SignUp) -> Result<Option<User>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            "SELECT id, name, email, has_password, status, attempted_at
-               FROM users
-              WHERE request_id = $1",
-            sign_up.request_id,
-        )
-        .fetch_optional(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query_as!(
+                Row,
+                "SELECT id, name, email, has_password, status, attempted_at
+                   FROM users
+                  WHERE request_id = $1",
+                sign_up.request_id,
+            )
+            .fetch_optional(&self.pool)
+        })
         .await
         .map_err(classify)?;
         row.map(User::try_from).transpose()
@@ -51,17 +53,19 @@ impl Postgres {
         if found.as_ref().is_none_or(|user| user.status != Status::Pending) {
             return Ok(found);
         }
-        let row = sqlx::query_as!(
-            Row,
-            // grows even when the clock does not: it tells one attempt from the next
-            "UPDATE users
-                SET attempted_at = greatest(clock_timestamp(), attempted_at + interval '1 microsecond')
-              WHERE request_id = $1
-                AND status = 'pending'
-             RETURNING id, name, email, has_password, status, attempted_at",
-            sign_up.request_id,
-        )
-        .fetch_optional(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query_as!(
+                Row,
+                // grows even when the clock does not: it tells one attempt from the next
+                "UPDATE users
+                    SET attempted_at = greatest(clock_timestamp(), attempted_at + interval '1 microsecond')
+                  WHERE request_id = $1
+                    AND status = 'pending'
+                 RETURNING id, name, email, has_password, status, attempted_at",
+                sign_up.request_id,
+            )
+            .fetch_optional(&self.pool)
+        })
         .await
         .map_err(classify)?;
         match row {
@@ -69,6 +73,27 @@ impl Postgres {
             // finished or given up in between
             None => self.find(sign_up).await,
         }
+    }
+
+    /// False when the user is not pending.
+    async fn try_activate(&self, id: i64) -> Result<bool, sqlx::Error> {
+        let mut transaction = postgres::begin(&self.pool).await?;
+        let activated = sqlx::query_scalar!(
+            "UPDATE users
+                SET status = 'active', leased_until = NULL
+              WHERE id = $1
+                AND status = 'pending'
+             RETURNING id",
+            id,
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if activated.is_none() {
+            return Ok(false);
+        }
+        events::user_changed(&mut transaction, id, UserStatus::Active).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     async fn again(&self, sign_up: &SignUp) -> Result<Option<Attempt>, Error> {
@@ -83,18 +108,20 @@ impl Store for Postgres {
         if let Some(attempt) = self.again(sign_up).await? {
             return Ok(attempt);
         }
-        let inserted = sqlx::query_as!(
-            Row,
-            "INSERT INTO users (request_id, name, email, has_password)
-             SELECT $1, $2, $3, $4
-              WHERE NOT EXISTS (SELECT 1 FROM users WHERE lower(email) = lower($3))
-             RETURNING id, name, email, has_password, status, attempted_at",
-            sign_up.request_id,
-            sign_up.name.as_str(),
-            sign_up.email.as_str(),
-            sign_up.password.is_some(),
-        )
-        .fetch_optional(&self.pool)
+        let inserted = postgres::retry(|| {
+            sqlx::query_as!(
+                Row,
+                "INSERT INTO users (request_id, name, email, has_password)
+                 SELECT $1, $2, $3, $4
+                  WHERE NOT EXISTS (SELECT 1 FROM users WHERE lower(email) = lower($3))
+                 RETURNING id, name, email, has_password, status, attempted_at",
+                sign_up.request_id,
+                sign_up.name.as_str(),
+                sign_up.email.as_str(),
+                sign_up.password.is_some(),
+            )
+            .fetch_optional(&self.pool)
+        })
         .await;
         match inserted {
             Ok(Some(row)) => Ok(Attempt {
@@ -113,36 +140,23 @@ impl Store for Postgres {
     }
 
     async fn activate(&self, id: i64) -> Result<(), Error> {
-        let mut transaction = postgres::begin(&self.pool).await.map_err(classify)?;
-        let activated = sqlx::query_scalar!(
-            "UPDATE users
-                SET status = 'active', leased_until = NULL
-              WHERE id = $1
-                AND status = 'pending'
-             RETURNING id",
-            id,
-        )
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(classify)?;
-        if activated.is_none() {
-            // another attempt was faster; or the row was given up, and the caller has to begin anew
-            let known = self
-                .user(id)
-                .await?
-                .is_some_and(|user| user.status != Status::Pending);
-            return if known {
-                Ok(())
-            } else {
-                Err(Error::Unavailable("the sign-up was given up".into()))
-            };
-        }
-        events::user_changed(&mut transaction, id, UserStatus::Active)
+        if postgres::retry(|| self.try_activate(id))
             .await
-            .map_err(classify)?;
-        transaction.commit().await.map_err(classify)?;
-        self.relay.wake();
-        Ok(())
+            .map_err(classify)?
+        {
+            self.relay.wake();
+            return Ok(());
+        }
+        // another attempt was faster; or the row was given up, and the caller has to begin anew
+        let known = self
+            .user(id)
+            .await?
+            .is_some_and(|user| user.status != Status::Pending);
+        if known {
+            Ok(())
+        } else {
+            Err(Error::Unavailable("the sign-up was given up".into()))
+        }
     }
 
     async fn abandon(&self, user: &User) -> Result<(), Error> {
@@ -161,14 +175,16 @@ impl Store for Postgres {
     }
 
     async fn user(&self, id: i64) -> Result<Option<User>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            "SELECT id, name, email, has_password, status, attempted_at
-               FROM users
-              WHERE id = $1",
-            id,
-        )
-        .fetch_optional(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query_as!(
+                Row,
+                "SELECT id, name, email, has_password, status, attempted_at
+                   FROM users
+                  WHERE id = $1",
+                id,
+            )
+            .fetch_optional(&self.pool)
+        })
         .await
         .map_err(classify)?;
         row.map(User::try_from).transpose()

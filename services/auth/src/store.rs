@@ -27,13 +27,15 @@ impl Postgres {
 
 impl Store for Postgres {
     async fn credential(&self, email: LoginKey) -> Result<Option<Credential>, Error> {
-        let row = sqlx::query!(
-            "SELECT user_id, role, password_hash
-               FROM credentials
-              WHERE login_key = $1",
-            email.as_bytes(),
-        )
-        .fetch_optional(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query!(
+                "SELECT user_id, role, password_hash
+                   FROM credentials
+                  WHERE login_key = $1",
+                email.as_bytes(),
+            )
+            .fetch_optional(&self.pool)
+        })
         .await
         .map_err(classify)?;
         row.map(|row| {
@@ -47,10 +49,12 @@ impl Store for Postgres {
     }
 
     async fn login_key(&self, user_id: i64) -> Result<Option<LoginKey>, Error> {
-        let key = sqlx::query_scalar!("SELECT login_key FROM credentials WHERE user_id = $1", user_id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(classify)?;
+        let key = postgres::retry(|| {
+            sqlx::query_scalar!("SELECT login_key FROM credentials WHERE user_id = $1", user_id)
+                .fetch_optional(&self.pool)
+        })
+        .await
+        .map_err(classify)?;
         key.map(|bytes| LoginKey::from_bytes(&bytes).ok_or_else(|| broken("login_key")))
             .transpose()
     }
@@ -61,15 +65,17 @@ impl Store for Postgres {
         email: LoginKey,
         password_hash: Option<&str>,
     ) -> Result<LoginKey, Error> {
-        let inserted = sqlx::query!(
-            "INSERT INTO credentials (user_id, login_key, password_hash)
-             VALUES ($1, $2, $3)
-             ON CONFLICT ON CONSTRAINT credentials_pkey DO NOTHING",
-            user_id,
-            email.as_bytes(),
-            password_hash,
-        )
-        .execute(&self.pool)
+        let inserted = postgres::retry(|| {
+            sqlx::query!(
+                "INSERT INTO credentials (user_id, login_key, password_hash)
+                 VALUES ($1, $2, $3)
+                 ON CONFLICT ON CONSTRAINT credentials_pkey DO NOTHING",
+                user_id,
+                email.as_bytes(),
+                password_hash,
+            )
+            .execute(&self.pool)
+        })
         .await;
         match inserted {
             Ok(result) if result.rows_affected() == 1 => Ok(email),
@@ -83,28 +89,32 @@ impl Store for Postgres {
     }
 
     async fn replace_hash(&self, user_id: i64, old: &str, new: &str) -> Result<(), Error> {
-        sqlx::query!(
-            "UPDATE credentials
-                SET password_hash = $3
-              WHERE user_id = $1
-                AND password_hash = $2",
-            user_id,
-            old,
-            new,
-        )
-        .execute(&self.pool)
+        postgres::retry(|| {
+            sqlx::query!(
+                "UPDATE credentials
+                    SET password_hash = $3
+                  WHERE user_id = $1
+                    AND password_hash = $2",
+                user_id,
+                old,
+                new,
+            )
+            .execute(&self.pool)
+        })
         .await
         .map_err(classify)?;
         Ok(())
     }
 
     async fn grant_role(&self, user_id: i64, role: Role) -> Result<bool, Error> {
-        let result = sqlx::query!(
-            "UPDATE credentials SET role = $2 WHERE user_id = $1",
-            user_id,
-            role.name()
-        )
-        .execute(&self.pool)
+        let result = postgres::retry(|| {
+            sqlx::query!(
+                "UPDATE credentials SET role = $2 WHERE user_id = $1",
+                user_id,
+                role.name()
+            )
+            .execute(&self.pool)
+        })
         .await
         .map_err(classify)?;
         Ok(result.rows_affected() == 1)
@@ -116,31 +126,37 @@ impl Store for Postgres {
         session: &Session,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        sqlx::query!(
-            "INSERT INTO sessions (token_digest, user_id, role, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5)",
-            digest.as_bytes(),
-            session.user_id,
-            session.role.name(),
-            now,
-            session.expires_at,
-        )
-        .execute(&self.pool)
+        postgres::retry(|| {
+            sqlx::query!(
+                // the token is new: what is there already is this very session, whose answer was lost
+                "INSERT INTO sessions (token_digest, user_id, role, created_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT ON CONSTRAINT sessions_pkey DO NOTHING",
+                digest.as_bytes(),
+                session.user_id,
+                session.role.name(),
+                now,
+                session.expires_at,
+            )
+            .execute(&self.pool)
+        })
         .await
         .map_err(classify)?;
         Ok(())
     }
 
     async fn session(&self, digest: TokenDigest, now: DateTime<Utc>) -> Result<Option<Session>, Error> {
-        let row = sqlx::query!(
-            "SELECT user_id, role, expires_at
-               FROM sessions
-              WHERE token_digest = $1
-                AND expires_at > $2",
-            digest.as_bytes(),
-            now,
-        )
-        .fetch_optional(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query!(
+                "SELECT user_id, role, expires_at
+                   FROM sessions
+                  WHERE token_digest = $1
+                    AND expires_at > $2",
+                digest.as_bytes(),
+                now,
+            )
+            .fetch_optional(&self.pool)
+        })
         .await
         .map_err(classify)?;
         row.map(|row| {
@@ -154,10 +170,12 @@ impl Store for Postgres {
     }
 
     async fn end_session(&self, digest: TokenDigest) -> Result<(), Error> {
-        sqlx::query!("DELETE FROM sessions WHERE token_digest = $1", digest.as_bytes())
-            .execute(&self.pool)
-            .await
-            .map_err(classify)?;
+        postgres::retry(|| {
+            sqlx::query!("DELETE FROM sessions WHERE token_digest = $1", digest.as_bytes())
+                .execute(&self.pool)
+        })
+        .await
+        .map_err(classify)?;
         Ok(())
     }
 

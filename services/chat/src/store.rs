@@ -54,7 +54,9 @@ impl Store for Postgres {
     }
 
     async fn message(&self, id: uuid::Uuid) -> Result<Option<Message>, Retry> {
-        messages::find(&self.pool, id).await.map_err(failed)
+        postgres::retry(|| messages::find(&self.pool, id))
+            .await
+            .map_err(failed)
     }
 
     async fn create_room(&self, room: &NewRoom, limit: i64) -> Result<Created, Retry> {
@@ -66,29 +68,39 @@ impl Store for Postgres {
     }
 
     async fn created_room(&self, room: &NewRoom) -> Result<Option<Created>, Retry> {
-        rooms::created(&self.pool, room).await.map_err(failed)
+        postgres::retry(|| rooms::created(&self.pool, room))
+            .await
+            .map_err(failed)
     }
 
     async fn rooms(&self, user: i64, below: Option<i64>, limit: i64) -> Result<Vec<Room>, Retry> {
-        rooms::list(&self.pool, user, below, limit).await.map_err(failed)
+        postgres::retry(|| rooms::list(&self.pool, user, below, limit))
+            .await
+            .map_err(failed)
     }
 
     async fn newest_rooms(&self, user: i64, named: &[i64], limit: i64) -> Result<Vec<i64>, Retry> {
-        rooms::newest(&self.pool, user, named, limit)
+        postgres::retry(|| rooms::newest(&self.pool, user, named, limit))
             .await
             .map_err(failed)
     }
 
     async fn standings(&self, rooms: &[i64]) -> Result<Vec<Standing>, Retry> {
-        rooms::standings(&self.pool, rooms).await.map_err(failed)
+        postgres::retry(|| rooms::standings(&self.pool, rooms))
+            .await
+            .map_err(failed)
     }
 
     async fn direct_room(&self, pair: Pair) -> Result<Option<i64>, Retry> {
-        rooms::direct(&self.pool, pair).await.map_err(failed)
+        postgres::retry(|| rooms::direct(&self.pool, pair))
+            .await
+            .map_err(failed)
     }
 
     async fn is_member(&self, room: i64, user: i64) -> Result<bool, Retry> {
-        rooms::is_member(&self.pool, room, user).await.map_err(failed)
+        postgres::retry(|| rooms::is_member(&self.pool, room, user))
+            .await
+            .map_err(failed)
     }
 
     async fn messages_before(
@@ -97,23 +109,27 @@ impl Store for Postgres {
         before: Option<i64>,
         limit: i64,
     ) -> Result<Vec<Message>, Retry> {
-        histories::before(&self.pool, room, before, limit)
+        postgres::retry(|| histories::before(&self.pool, room, before, limit))
             .await
             .map_err(failed)
     }
 
     async fn messages_after(&self, room: i64, after: i64, limit: i64) -> Result<Vec<Message>, Retry> {
-        histories::after(&self.pool, room, after, limit)
+        postgres::retry(|| histories::after(&self.pool, room, after, limit))
             .await
             .map_err(failed)
     }
 
     async fn users(&self, ids: &[i64]) -> Result<Vec<(i64, Status)>, Retry> {
-        users::statuses(&self.pool, ids).await.map_err(failed)
+        postgres::retry(|| users::statuses(&self.pool, ids))
+            .await
+            .map_err(failed)
     }
 
     async fn remember_active(&self, user: i64) -> Result<(), Retry> {
-        users::remember_active(&self.pool, user).await.map_err(failed)
+        postgres::retry(|| users::remember_active(&self.pool, user))
+            .await
+            .map_err(failed)
     }
 }
 

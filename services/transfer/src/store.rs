@@ -70,6 +70,8 @@ impl From<sqlx::Error> for Failure {
         );
         if raced || error.is_transient() {
             Self::Conflict(error.into())
+        } else if error.is_lost() {
+            Self::Lost(error.into())
         } else if has_moved(&error) || postgres::is_unavailable(&error) {
             Self::Unavailable(error.into())
         } else {

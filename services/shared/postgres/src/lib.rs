@@ -20,6 +20,6 @@ pub use config::Config;
 pub use errors::{Error, constraint, is_unavailable};
 pub use health::watch_health;
 pub use migrations::migrate;
-pub use pool::{connect, session_lifetime};
+pub use pool::{acquire, connect, session_lifetime};
 pub use retries::{Transient, retry};
 pub use transactions::begin;

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use sqlx::{
-    Connection as _, PgPool,
+    Connection as _, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +22,11 @@ const AT_LEAST: u32 = 2;
 /// A connection that rested longer is tried before use: the server may have gone in the meantime. In a busy pool the
 /// round trip is saved.
 const TRUSTED: Duration = Duration::from_secs(2);
+
+tokio::task_local! {
+    /// Set where a session has just been lost: others of the pool may be so too, however shortly they rested.
+    static WARY: ();
+}
 
 /// Waits for the database to answer, at most four and a half minutes, and opens a pool.
 ///
@@ -42,7 +48,8 @@ pub async fn connect(config: &Config) -> Result<PgPool, Error> {
                 if metadata.age >= 2 * lifetime {
                     return Ok(false);
                 }
-                Ok(metadata.idle_for < TRUSTED
+                let is_trusted = metadata.idle_for < TRUSTED && WARY.try_with(|()| ()).is_err();
+                Ok(is_trusted
                     || matches!(
                         timeout(Duration::from_secs(1), connection.ping()).await,
                         Ok(Ok(()))
@@ -52,6 +59,19 @@ pub async fn connect(config: &Config) -> Result<PgPool, Error> {
         .connect_lazy_with(config.options.clone());
     observe(&pool);
     Ok(pool)
+}
+
+/// Every session of a pool that the work takes is tried before use.
+pub(crate) async fn wary<T>(work: impl Future<Output = T>) -> T {
+    WARY.scope((), work).await
+}
+
+/// A session that was tried: for what takes one seldom and keeps it.
+///
+/// # Errors
+/// As when any session is taken: above all when none can be had in time.
+pub async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    wary(pool.acquire()).await
 }
 
 /// How long a session may last that is not the pool's: as long as the pool's own.

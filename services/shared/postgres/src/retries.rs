@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::errors::{is_lost_code, is_transient_code};
+use crate::{
+    errors::{is_lost_code, is_transient_code},
+    pool::wary,
+};
 
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -35,10 +38,11 @@ impl Transient for sqlx::Error {
 }
 
 /// Runs a transaction up to 5 times, with pauses of full jitter, while it fails with a serialization failure or a deadlock, or because its
-/// session was lost: so a router or a leader that is replaced costs it milliseconds.
+/// session was lost: so a router or a leader that is replaced costs it milliseconds. Behind the first try, sessions of the pool are tried
+/// before use: often all are lost at once.
 ///
-/// The whole transaction has to be inside of `transaction`, from `begin` to `commit`; and it has to find what it has done before, by
-/// a key that the client made.
+/// The whole transaction has to be inside of `transaction`, from `begin` to `commit`; and to do it twice must be as good as once: it reads
+/// only, or finds what it has done before, by a key that the client made.
 ///
 /// # Errors
 /// The last error, or the first of another kind.
@@ -49,15 +53,17 @@ where
     R: Future<Output = Result<T, E>>,
 {
     let mut pause = FIRST_PAUSE;
+    let mut result = transaction().await;
     for _ in 1..TRIES {
-        match transaction().await {
+        match &result {
             Err(error) if error.is_transient() || error.is_lost() => {}
-            result => return result,
+            _ => break,
         }
         sleep(pause.mul_f64(rand::random())).await;
         pause *= 2;
+        result = wary(transaction()).await;
     }
-    transaction().await
+    result
 }
 
 #[cfg(test)]

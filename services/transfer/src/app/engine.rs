@@ -71,6 +71,8 @@ pub struct Found {
 pub enum Failure {
     /// Others were in its way: it was certainly rolled back, and may work in a moment.
     Conflict(Source),
+    /// The session has ended. Whether it was committed is not known, but the same ids find out, in another session.
+    Lost(Source),
     /// The database is not there: whether it was committed is not known.
     Unavailable(Source),
     /// A mistake of ours.

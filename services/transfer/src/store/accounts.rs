@@ -27,24 +27,28 @@ const MAX_SYSTEM: i64 = 1_000;
 
 impl Accounts for Postgres {
     async fn main_accounts(&self, users: &[i64]) -> Result<Vec<(i64, i64)>, Error> {
-        let rows = sqlx::query!(
-            r#"SELECT user_id AS "user_id!", id
-                 FROM accounts
-                WHERE user_id = ANY ($1)
-                  AND role = 'main'"#,
-            users,
-        )
-        .fetch_all(&self.pool)
+        let rows = postgres::retry(|| {
+            sqlx::query!(
+                r#"SELECT user_id AS "user_id!", id
+                     FROM accounts
+                    WHERE user_id = ANY ($1)
+                      AND role = 'main'"#,
+                users,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?;
         Ok(rows.into_iter().map(|row| (row.user_id, row.id)).collect())
     }
 
     async fn currency(&self, account: i64) -> Result<Option<Currency>, Error> {
-        let code = sqlx::query_scalar!("SELECT currency FROM accounts WHERE id = $1", account)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(classify)?;
+        let code = postgres::retry(|| {
+            sqlx::query_scalar!("SELECT currency FROM accounts WHERE id = $1", account)
+                .fetch_optional(&self.pool)
+        })
+        .await
+        .map_err(classify)?;
         code.map(|code| {
             Currency::from_code(&code)
                 .ok_or_else(|| Error::Internal("an account has an unknown currency".into()))
@@ -58,30 +62,34 @@ impl Accounts for Postgres {
     }
 
     async fn open_main(&self, user: i64, currency: Currency) -> Result<(i64, Currency), Error> {
-        sqlx::query!(
-            "WITH opened AS (
-                 INSERT INTO accounts (user_id, role, currency)
-                 VALUES ($1, 'main', $2)
-                 ON CONFLICT (user_id) WHERE role = 'main' DO NOTHING
-              RETURNING id, status, floor, ceiling
-             )
-             INSERT INTO account_changes (account_id, change, status, floor, ceiling)
-             SELECT id, 'open', status, floor, ceiling
-               FROM opened",
-            user,
-            currency.code(),
-        )
-        .execute(&self.pool)
+        postgres::retry(|| {
+            sqlx::query!(
+                "WITH opened AS (
+                     INSERT INTO accounts (user_id, role, currency)
+                     VALUES ($1, 'main', $2)
+                     ON CONFLICT (user_id) WHERE role = 'main' DO NOTHING
+                  RETURNING id, status, floor, ceiling
+                 )
+                 INSERT INTO account_changes (account_id, change, status, floor, ceiling)
+                 SELECT id, 'open', status, floor, ceiling
+                   FROM opened",
+                user,
+                currency.code(),
+            )
+            .execute(&self.pool)
+        })
         .await
         .map_err(classify)?;
-        let row = sqlx::query!(
-            "SELECT id, currency
-               FROM accounts
-              WHERE user_id = $1
-                AND role = 'main'",
-            user,
-        )
-        .fetch_one(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query!(
+                "SELECT id, currency
+                   FROM accounts
+                  WHERE user_id = $1
+                    AND role = 'main'",
+                user,
+            )
+            .fetch_one(&self.pool)
+        })
         .await
         .map_err(classify)?;
         let currency = Currency::from_code(&row.currency)
@@ -106,24 +114,26 @@ impl Store for Postgres {
             Whose::User(user) => Some(user),
             Whose::Bank => None,
         };
-        let rows = sqlx::query_as!(
-            RecordRow,
-            // each branch has its own index; with a user the second one is not even begun
-            r#"SELECT id AS "id!", user_id, role AS "role!", status AS "status!", currency AS "currency!",
-                      posted AS "posted!", held AS "held!", incoming AS "incoming!", floor AS "floor!",
-                      ceiling AS "ceiling!", revision AS "revision!", position AS "position!", last_at AS "last_at!", label AS "label!",
-                      created_at AS "created_at!"
-                 FROM (SELECT * FROM accounts WHERE user_id = $1
-                        UNION ALL
-                       SELECT * FROM accounts WHERE role = 'treasury' AND $1::bigint IS NULL
-                        UNION ALL
-                       SELECT * FROM accounts WHERE role = 'fees' AND $1::bigint IS NULL) AS account
-                ORDER BY id
-                LIMIT $2"#,
-            user,
-            MAX_SYSTEM,
-        )
-        .fetch_all(&self.pool)
+        let rows = postgres::retry(|| {
+            sqlx::query_as!(
+                RecordRow,
+                // each branch has its own index; with a user the second one is not even begun
+                r#"SELECT id AS "id!", user_id, role AS "role!", status AS "status!", currency AS "currency!",
+                          posted AS "posted!", held AS "held!", incoming AS "incoming!", floor AS "floor!",
+                          ceiling AS "ceiling!", revision AS "revision!", position AS "position!", last_at AS "last_at!", label AS "label!",
+                          created_at AS "created_at!"
+                     FROM (SELECT * FROM accounts WHERE user_id = $1
+                            UNION ALL
+                           SELECT * FROM accounts WHERE role = 'treasury' AND $1::bigint IS NULL
+                            UNION ALL
+                           SELECT * FROM accounts WHERE role = 'fees' AND $1::bigint IS NULL) AS account
+                    ORDER BY id
+                    LIMIT $2"#,
+                user,
+                MAX_SYSTEM,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?;
         rows.into_iter()
@@ -175,36 +185,40 @@ impl Postgres {
     ) -> Result<Opened, Error> {
         // the treasury is the other side of all money: it may be as far below zero as others are above
         let floor = if role == Role::Treasury { -MAX_MINOR } else { 0 };
-        let opened = sqlx::query!(
-            "WITH opened AS (
-                 INSERT INTO accounts (role, currency, floor)
-                 VALUES ($1, $2, $3)
-                 ON CONFLICT DO NOTHING
-              RETURNING id, status, floor, ceiling
-             )
-             INSERT INTO account_changes (account_id, changed_by, change, status, floor, ceiling)
-             SELECT id, $4, 'open', status, floor, ceiling
-               FROM opened",
-            role_name(role),
-            currency.code(),
-            floor,
-            by,
-        )
-        .execute(&self.pool)
+        let opened = postgres::retry(|| {
+            sqlx::query!(
+                "WITH opened AS (
+                     INSERT INTO accounts (role, currency, floor)
+                     VALUES ($1, $2, $3)
+                     ON CONFLICT DO NOTHING
+                  RETURNING id, status, floor, ceiling
+                 )
+                 INSERT INTO account_changes (account_id, changed_by, change, status, floor, ceiling)
+                 SELECT id, $4, 'open', status, floor, ceiling
+                   FROM opened",
+                role_name(role),
+                currency.code(),
+                floor,
+                by,
+            )
+            .execute(&self.pool)
+        })
         .await
         .map_err(classify)?;
-        let row = sqlx::query_as!(
-            RecordRow,
-            "SELECT id, user_id, role, status, currency, posted, held, incoming, floor, ceiling, revision, position, last_at, label,
-                    created_at
-               FROM accounts
-              WHERE role = $1
-                AND currency = $2
-                AND user_id IS NULL",
-            role_name(role),
-            currency.code(),
-        )
-        .fetch_one(&self.pool)
+        let row = postgres::retry(|| {
+            sqlx::query_as!(
+                RecordRow,
+                "SELECT id, user_id, role, status, currency, posted, held, incoming, floor, ceiling, revision, position, last_at, label,
+                        created_at
+                   FROM accounts
+                  WHERE role = $1
+                    AND currency = $2
+                    AND user_id IS NULL",
+                role_name(role),
+                currency.code(),
+            )
+            .fetch_one(&self.pool)
+        })
         .await
         .map_err(classify)?;
         Ok(Opened {

@@ -70,25 +70,27 @@ impl Postgres {
     /// The rows of parts, each with the number of its part.
     async fn rows_of(&self, parts: &[Part], only: &Only<'_>) -> Result<Vec<(usize, JournalRow)>, Error> {
         let numbers = |of: fn(&Part) -> i64| parts.iter().map(of).collect::<Vec<_>>();
-        let found = sqlx::query!(
-            r#"SELECT number AS "number!", lane AS "lane!", leg AS "leg!", sequence AS "sequence!", id AS "id!",
-                      debit_account AS "debit_account!", credit_account AS "credit_account!", moved AS "moved!",
-                      held AS "held!", debit_position AS "debit_position!", credit_position AS "credit_position!",
-                      debit_posted AS "debit_posted!", debit_held AS "debit_held!", credit_posted AS "credit_posted!",
-                      credit_held AS "credit_held!", created_at AS "created_at!", signature AS "signature!",
-                      kind AS "kind!", currency AS "currency!", original_id, expires_at, reference, description,
-                      metadata AS "metadata: Json<std::collections::BTreeMap<String, String>>"
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
-                          AS part (account, after, until, number)
-                CROSS JOIN LATERAL entries_of(account, after, until, $4, $5, $6)"#,
-            &numbers(|part| part.account),
-            &numbers(|part| part.after),
-            &numbers(|part| part.until),
-            only.reference,
-            only.oldest_first,
-            only.most,
-        )
-        .fetch_all(&self.pool)
+        let found = postgres::retry(|| {
+            sqlx::query!(
+                r#"SELECT number AS "number!", lane AS "lane!", leg AS "leg!", sequence AS "sequence!", id AS "id!",
+                          debit_account AS "debit_account!", credit_account AS "credit_account!", moved AS "moved!",
+                          held AS "held!", debit_position AS "debit_position!", credit_position AS "credit_position!",
+                          debit_posted AS "debit_posted!", debit_held AS "debit_held!", credit_posted AS "credit_posted!",
+                          credit_held AS "credit_held!", created_at AS "created_at!", signature AS "signature!",
+                          kind AS "kind!", currency AS "currency!", original_id, expires_at, reference, description,
+                          metadata AS "metadata: Json<std::collections::BTreeMap<String, String>>"
+                     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
+                              AS part (account, after, until, number)
+                    CROSS JOIN LATERAL entries_of(account, after, until, $4, $5, $6)"#,
+                &numbers(|part| part.account),
+                &numbers(|part| part.after),
+                &numbers(|part| part.until),
+                only.reference,
+                only.oldest_first,
+                only.most,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?;
         Ok(found
@@ -100,10 +102,12 @@ impl Postgres {
 
 impl Tails for Postgres {
     async fn positions(&self, accounts: &[i64]) -> Result<Vec<(i64, i64)>, Error> {
-        let rows = sqlx::query!("SELECT id, position FROM accounts WHERE id = ANY ($1)", accounts)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(classify)?;
+        let rows = postgres::retry(|| {
+            sqlx::query!("SELECT id, position FROM accounts WHERE id = ANY ($1)", accounts)
+                .fetch_all(&self.pool)
+        })
+        .await
+        .map_err(classify)?;
         Ok(rows.into_iter().map(|row| (row.id, row.position)).collect())
     }
 

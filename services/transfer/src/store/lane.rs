@@ -58,7 +58,7 @@ impl Lanes for Postgres {
 
     async fn claim(&self) -> Result<PgLane, Failure> {
         // not given back to the pool: the lane is bound to this session
-        let mut connection = self.pool.acquire().await?.detach();
+        let mut connection = postgres::acquire(&self.pool).await?.detach();
         for lane in LANES {
             let claimed = sqlx::query_scalar!(
                 r#"SELECT pg_try_advisory_lock($1, $2) AS "claimed!""#,
@@ -107,6 +107,12 @@ impl Lanes for Postgres {
     }
 
     async fn look(&self, wanted: &Wanted) -> Result<Found, Failure> {
+        Ok(postgres::retry(|| self.try_look(wanted)).await?)
+    }
+}
+
+impl Postgres {
+    async fn try_look(&self, wanted: &Wanted) -> Result<Found, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         let earlier = earlier(&mut *connection, wanted).await?;
         let ids = with_accounts_of(wanted, &earlier);

@@ -24,15 +24,17 @@ use crate::{
 
 impl Journal for Postgres {
     async fn records(&self, accounts: &[i64]) -> Result<Vec<AccountRecord>, Error> {
-        let rows = sqlx::query_as!(
-            RecordRow,
-            "SELECT id, user_id, role, status, currency, posted, held, incoming, floor, ceiling, revision, position, last_at, label,
-                    created_at
-               FROM accounts
-              WHERE id = ANY ($1)",
-            accounts,
-        )
-        .fetch_all(&self.pool)
+        let rows = postgres::retry(|| {
+            sqlx::query_as!(
+                RecordRow,
+                "SELECT id, user_id, role, status, currency, posted, held, incoming, floor, ceiling, revision, position, last_at, label,
+                        created_at
+                   FROM accounts
+                  WHERE id = ANY ($1)",
+                accounts,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?;
         rows.into_iter()
@@ -70,14 +72,16 @@ impl Journal for Postgres {
     }
 
     async fn entries_before(&self, account: i64, moments: &[DateTime<Utc>]) -> Result<Vec<i64>, Error> {
-        sqlx::query_scalar!(
-            r#"SELECT entries_before($1, moment) AS "position!"
-                 FROM unnest($2::timestamptz[]) WITH ORDINALITY AS asked (moment, number)
-                ORDER BY number"#,
-            account,
-            moments,
-        )
-        .fetch_all(&self.pool)
+        postgres::retry(|| {
+            sqlx::query_scalar!(
+                r#"SELECT entries_before($1, moment) AS "position!"
+                     FROM unnest($2::timestamptz[]) WITH ORDINALITY AS asked (moment, number)
+                    ORDER BY number"#,
+                account,
+                moments,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)
     }
@@ -86,38 +90,40 @@ impl Journal for Postgres {
 impl Postgres {
     /// The rows of the transfers that the ids name or belong to, by id and leg, with the users of both sides.
     async fn family_rows(&self, ids: &[Uuid]) -> Result<Vec<(JournalRow, [Option<i64>; 2])>, sqlx::Error> {
-        let found = sqlx::query!(
-            // Each branch has its own index, the last two partial ones. Owners are looked up row by row: a join could become
-            // a pass over all accounts.
-            r#"WITH root AS MATERIALIZED (
-                   SELECT coalesce(original_id, id) AS id
-                     FROM journal
-                    WHERE id = ANY ($1)
-                      AND leg = 0
-               ), family AS (
-                   SELECT * FROM journal WHERE id = ANY (ARRAY (SELECT id FROM root))
-                    UNION ALL
-                   SELECT *
-                     FROM journal
-                    WHERE original_id = ANY (ARRAY (SELECT id FROM root))
-                      AND kind IN ('post', 'void', 'expire')
-                    UNION ALL
-                   SELECT * FROM journal WHERE original_id = ANY (ARRAY (SELECT id FROM root)) AND kind = 'reversal'
-               )
-               SELECT lane AS "lane!", leg AS "leg!", sequence AS "sequence!", id AS "id!",
-                      debit_account AS "debit_account!", credit_account AS "credit_account!", moved AS "moved!",
-                      held AS "held!", debit_position AS "debit_position!", credit_position AS "credit_position!",
-                      debit_posted AS "debit_posted!", debit_held AS "debit_held!", credit_posted AS "credit_posted!",
-                      credit_held AS "credit_held!", created_at AS "created_at!", signature AS "signature!",
-                      kind AS "kind!", currency AS "currency!", original_id, expires_at, reference, description,
-                      metadata AS "metadata: Json<std::collections::BTreeMap<String, String>>",
-                      (SELECT user_id FROM accounts WHERE accounts.id = debit_account) AS debit_user,
-                      (SELECT user_id FROM accounts WHERE accounts.id = credit_account) AS credit_user
-                 FROM family
-                ORDER BY id, leg"#,
-            ids,
-        )
-        .fetch_all(&self.pool)
+        let found = postgres::retry(|| {
+            sqlx::query!(
+                // Each branch has its own index, the last two partial ones. Owners are looked up row by row: a join could become
+                // a pass over all accounts.
+                r#"WITH root AS MATERIALIZED (
+                       SELECT coalesce(original_id, id) AS id
+                         FROM journal
+                        WHERE id = ANY ($1)
+                          AND leg = 0
+                   ), family AS (
+                       SELECT * FROM journal WHERE id = ANY (ARRAY (SELECT id FROM root))
+                        UNION ALL
+                       SELECT *
+                         FROM journal
+                        WHERE original_id = ANY (ARRAY (SELECT id FROM root))
+                          AND kind IN ('post', 'void', 'expire')
+                        UNION ALL
+                       SELECT * FROM journal WHERE original_id = ANY (ARRAY (SELECT id FROM root)) AND kind = 'reversal'
+                   )
+                   SELECT lane AS "lane!", leg AS "leg!", sequence AS "sequence!", id AS "id!",
+                          debit_account AS "debit_account!", credit_account AS "credit_account!", moved AS "moved!",
+                          held AS "held!", debit_position AS "debit_position!", credit_position AS "credit_position!",
+                          debit_posted AS "debit_posted!", debit_held AS "debit_held!", credit_posted AS "credit_posted!",
+                          credit_held AS "credit_held!", created_at AS "created_at!", signature AS "signature!",
+                          kind AS "kind!", currency AS "currency!", original_id, expires_at, reference, description,
+                          metadata AS "metadata: Json<std::collections::BTreeMap<String, String>>",
+                          (SELECT user_id FROM accounts WHERE accounts.id = debit_account) AS debit_user,
+                          (SELECT user_id FROM accounts WHERE accounts.id = credit_account) AS credit_user
+                     FROM family
+                    ORDER BY id, leg"#,
+                ids,
+            )
+            .fetch_all(&self.pool)
+        })
         .await?;
         Ok(found
             .into_iter()

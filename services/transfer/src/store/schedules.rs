@@ -27,63 +27,25 @@ mod row;
 
 impl Store for Postgres {
     async fn create(&self, plan: &Plan, now: DateTime<Utc>, limit: i64) -> Result<bool, Error> {
-        let mut transaction = postgres::begin(&self.pool).await.map_err(classify)?;
-        // one plan of a user at a time: else two could both see room for one more
-        sqlx::query!(
-            "SELECT pg_advisory_xact_lock(hashtextextended('schedules', $1))",
-            plan.owner
-        )
-        .execute(&mut *transaction)
-        .await
-        .map_err(classify)?;
-        let columns = Columns::of(plan);
-        let created = sqlx::query!(
-            "INSERT INTO schedules (id, owner_id, by_bank, created_at, from_user, from_account, payee_users, payee_accounts,
-                                    payee_amounts, currency, pending, reference, description, metadata, first_at, unit,
-                                    every, occurrences, until_at, next_at)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $15
-              WHERE (SELECT count(*) FROM schedules WHERE owner_id = $2 AND state = 'active') < $20
-                 ON CONFLICT (id) DO NOTHING",
-            plan.id,
-            plan.owner,
-            columns.by_bank,
-            now,
-            columns.from_user,
-            columns.from_account,
-            &columns.payee_users as &[Option<i64>],
-            &columns.payee_accounts as &[Option<i64>],
-            &columns.payee_amounts,
-            columns.currency,
-            plan.transfer.pending,
-            columns.reference,
-            columns.description,
-            columns.metadata as Option<Json<_>>,
-            plan.timing.first,
-            columns.unit,
-            columns.every,
-            columns.count,
-            columns.until,
-            limit,
-        )
-        .execute(&mut *transaction)
-        .await
-        .map_err(classify)?;
-        transaction.commit().await.map_err(classify)?;
-        Ok(created.rows_affected() == 1)
+        postgres::retry(|| self.try_create(plan, now, limit))
+            .await
+            .map_err(classify)
     }
 
     async fn find(&self, id: Uuid) -> Result<Option<Schedule>, Error> {
-        sqlx::query_as!(
-            ScheduleRow,
-            r#"SELECT id, ordinal, owner_id, by_bank, created_at, from_user, from_account,
-                      payee_users AS "payee_users: Vec<Option<i64>>", payee_accounts AS "payee_accounts: Vec<Option<i64>>",
-                      payee_amounts, currency, pending, reference, description, metadata AS "metadata: _", first_at, unit,
-                      every, occurrences, until_at, state, next_number, tries
-                 FROM schedules
-                WHERE id = $1"#,
-            id,
-        )
-        .fetch_optional(&self.pool)
+        postgres::retry(|| {
+            sqlx::query_as!(
+                ScheduleRow,
+                r#"SELECT id, ordinal, owner_id, by_bank, created_at, from_user, from_account,
+                          payee_users AS "payee_users: Vec<Option<i64>>", payee_accounts AS "payee_accounts: Vec<Option<i64>>",
+                          payee_amounts, currency, pending, reference, description, metadata AS "metadata: _", first_at, unit,
+                          every, occurrences, until_at, state, next_number, tries
+                     FROM schedules
+                    WHERE id = $1"#,
+                id,
+            )
+            .fetch_optional(&self.pool)
+        })
         .await
         .map_err(classify)?
         .map(Schedule::try_from)
@@ -91,32 +53,36 @@ impl Store for Postgres {
     }
 
     async fn active(&self, owner: i64) -> Result<i64, Error> {
-        sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM schedules WHERE owner_id = $1 AND state = 'active'"#,
-            owner
-        )
-        .fetch_one(&self.pool)
+        postgres::retry(|| {
+            sqlx::query_scalar!(
+                r#"SELECT count(*) AS "count!" FROM schedules WHERE owner_id = $1 AND state = 'active'"#,
+                owner
+            )
+            .fetch_one(&self.pool)
+        })
         .await
         .map_err(classify)
     }
 
     async fn list(&self, owner: i64, below: Option<i64>, limit: i64) -> Result<Vec<Schedule>, Error> {
-        sqlx::query_as!(
-            ScheduleRow,
-            r#"SELECT id, ordinal, owner_id, by_bank, created_at, from_user, from_account,
-                      payee_users AS "payee_users: Vec<Option<i64>>", payee_accounts AS "payee_accounts: Vec<Option<i64>>",
-                      payee_amounts, currency, pending, reference, description, metadata AS "metadata: _", first_at, unit,
-                      every, occurrences, until_at, state, next_number, tries
-                 FROM schedules
-                WHERE owner_id = $1
-                  AND ordinal < $2
-                ORDER BY ordinal DESC
-                LIMIT $3"#,
-            owner,
-            below.unwrap_or(i64::MAX),
-            limit,
-        )
-        .fetch_all(&self.pool)
+        postgres::retry(|| {
+            sqlx::query_as!(
+                ScheduleRow,
+                r#"SELECT id, ordinal, owner_id, by_bank, created_at, from_user, from_account,
+                          payee_users AS "payee_users: Vec<Option<i64>>", payee_accounts AS "payee_accounts: Vec<Option<i64>>",
+                          payee_amounts, currency, pending, reference, description, metadata AS "metadata: _", first_at, unit,
+                          every, occurrences, until_at, state, next_number, tries
+                     FROM schedules
+                    WHERE owner_id = $1
+                      AND ordinal < $2
+                    ORDER BY ordinal DESC
+                    LIMIT $3"#,
+                owner,
+                below.unwrap_or(i64::MAX),
+                limit,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?
         .into_iter()
@@ -125,17 +91,19 @@ impl Store for Postgres {
     }
 
     async fn latest(&self, id: Uuid, limit: i64) -> Result<Vec<Run>, Error> {
-        sqlx::query_as!(
-            RunRow,
-            "SELECT number, due_at, transfer_id, refused, refused_field
-               FROM schedule_runs
-              WHERE schedule_id = $1
-              ORDER BY number DESC
-              LIMIT $2",
-            id,
-            limit,
-        )
-        .fetch_all(&self.pool)
+        postgres::retry(|| {
+            sqlx::query_as!(
+                RunRow,
+                "SELECT number, due_at, transfer_id, refused, refused_field
+                   FROM schedule_runs
+                  WHERE schedule_id = $1
+                  ORDER BY number DESC
+                  LIMIT $2",
+                id,
+                limit,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?
         .into_iter()
@@ -144,29 +112,33 @@ impl Store for Postgres {
     }
 
     async fn cancel(&self, id: Uuid) -> Result<(), Error> {
-        sqlx::query!(
-            // what waits in a pause is settled at once; what is under way, when its claim ends
-            "UPDATE schedules
-                SET state = 'cancelled', next_at = NULL, free_at = CASE WHEN claim IS NOT NULL THEN free_at END
-              WHERE id = $1
-                AND state = 'active'",
-            id,
-        )
-        .execute(&self.pool)
+        postgres::retry(|| {
+            sqlx::query!(
+                // what waits in a pause is settled at once; what is under way, when its claim ends
+                "UPDATE schedules
+                    SET state = 'cancelled', next_at = NULL, free_at = CASE WHEN claim IS NOT NULL THEN free_at END
+                  WHERE id = $1
+                    AND state = 'active'",
+                id,
+            )
+            .execute(&self.pool)
+        })
         .await
         .map_err(classify)
         .map(|_| ())
     }
 
     async fn accounts(&self, ids: &[i64]) -> Result<Vec<Account>, Error> {
-        let found = sqlx::query_as!(
-            AccountRow,
-            "SELECT id, user_id, role, status, currency, posted, held, incoming, floor, ceiling, revision, position, last_at
-               FROM accounts
-              WHERE id = ANY ($1)",
-            ids,
-        )
-        .fetch_all(&self.pool)
+        let found = postgres::retry(|| {
+            sqlx::query_as!(
+                AccountRow,
+                "SELECT id, user_id, role, status, currency, posted, held, incoming, floor, ceiling, revision, position, last_at
+                   FROM accounts
+                  WHERE id = ANY ($1)",
+                ids,
+            )
+            .fetch_all(&self.pool)
+        })
         .await
         .map_err(classify)?;
         rows::accounts(found).map_err(classify)
@@ -349,5 +321,52 @@ impl Store for Postgres {
         .fetch_one(&self.pool)
         .await
         .map_err(classify)
+    }
+}
+
+impl Postgres {
+    /// False when there is one with the id, or no room for one more.
+    async fn try_create(&self, plan: &Plan, now: DateTime<Utc>, limit: i64) -> Result<bool, sqlx::Error> {
+        let mut transaction = postgres::begin(&self.pool).await?;
+        // one plan of a user at a time: else two could both see room for one more
+        sqlx::query!(
+            "SELECT pg_advisory_xact_lock(hashtextextended('schedules', $1))",
+            plan.owner
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let columns = Columns::of(plan);
+        let created = sqlx::query!(
+            "INSERT INTO schedules (id, owner_id, by_bank, created_at, from_user, from_account, payee_users, payee_accounts,
+                                    payee_amounts, currency, pending, reference, description, metadata, first_at, unit,
+                                    every, occurrences, until_at, next_at)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $15
+              WHERE (SELECT count(*) FROM schedules WHERE owner_id = $2 AND state = 'active') < $20
+                 ON CONFLICT (id) DO NOTHING",
+            plan.id,
+            plan.owner,
+            columns.by_bank,
+            now,
+            columns.from_user,
+            columns.from_account,
+            &columns.payee_users as &[Option<i64>],
+            &columns.payee_accounts as &[Option<i64>],
+            &columns.payee_amounts,
+            columns.currency,
+            plan.transfer.pending,
+            columns.reference,
+            columns.description,
+            columns.metadata as Option<Json<_>>,
+            plan.timing.first,
+            columns.unit,
+            columns.every,
+            columns.count,
+            columns.until,
+            limit,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(created.rows_affected() == 1)
     }
 }

@@ -33,7 +33,7 @@ pub struct PgWriter(PgConnection);
 impl Postgres {
     pub(super) async fn open_writer(&self, lane: i32) -> Result<PgWriter, Failure> {
         // not given back to the pool: its locks are bound to the session
-        let mut connection = self.pool.acquire().await?.detach();
+        let mut connection = postgres::acquire(&self.pool).await?.detach();
         keep_order(&mut connection).await?;
         sqlx::raw_sql(HURRY).execute(&mut connection).await?;
         let shared = sqlx::query_scalar!(

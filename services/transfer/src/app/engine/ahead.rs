@@ -61,8 +61,10 @@ enum End<W> {
     GivenUp,
     /// Its rows could not be written.
     Failed(Failure),
-    /// Whether it was committed is not known.
-    Lost(Failure),
+    /// Its session is lost: whether it was committed is found out by another one.
+    Lost,
+    /// Whether it was committed is not known, nor to be found out now.
+    Unknown(Failure),
 }
 
 impl<L: Lanes> Next<L> {
@@ -128,7 +130,8 @@ impl<L: Lanes> Batcher<L> {
                         Ok((writer, true)) => End::Committed(writer),
                         Ok((_, false)) => End::Stale,
                         Err(Failure::Conflict(_)) => End::GivenUp,
-                        Err(failure) => End::Lost(failure),
+                        Err(Failure::Lost(_)) => End::Lost,
+                        Err(failure) => End::Unknown(failure),
                     }
                 }
                 Ok((_, false)) => End::Stale,
@@ -154,7 +157,7 @@ impl<L: Lanes> Batcher<L> {
         }
     }
 
-    /// Commits a batch the slow way after all, or says that its end is not known.
+    /// Commits a batch the slow way after all, where that finds out what became of it; or says that its end is not known.
     async fn begin_again(&mut self, end: End<L::Writer>, jobs: Vec<Job>, accounts: &[i64]) {
         match end {
             End::Stale => self.was_wrong(accounts),
@@ -167,8 +170,8 @@ impl<L: Lanes> Batcher<L> {
             }
             // perhaps there is no session for a writer: it is not tried again with the next batch
             End::Failed(_) => self.memory.was_wrong(accounts),
-            End::Lost(failure) => {
-                self.memory.forget(accounts);
+            End::Lost => self.lose_lane(),
+            End::Unknown(failure) => {
                 self.lose_lane();
                 return self.fail_all(jobs, &failure);
             }

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// How often a batch is tried again when others are in its way, as `postgres::retry` does for a transaction.
+/// How often a batch is tried again when others are in its way, or its session is lost, as `postgres::retry` does for a transaction.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -152,12 +152,13 @@ impl<L: Lanes> Batcher<L> {
         }
     }
 
-    /// One transaction, tried again while others are in its way.
+    /// One transaction, tried again while others are in its way, or sessions are lost: as clients would repeat it, and as safely. A lane
+    /// that is claimed anew looks up what was posted.
     async fn commit(&mut self, jobs: &[Job]) -> Result<Outcomes, Failure> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..TRIES {
             match self.try_commit(jobs).await {
-                Err(Failure::Conflict(_)) => {}
+                Err(Failure::Conflict(_) | Failure::Lost(_)) => {}
                 result => return result,
             }
             tokio::time::sleep(pause.mul_f64(rand::random())).await;
@@ -187,7 +188,7 @@ impl<L: Lanes> Batcher<L> {
             // the lane is as it was, or one batch longer
             Ok(_) | Err(Failure::Conflict(_)) => self.lane = Some(lane),
             // what it knows of its end may be wrong: it is claimed anew
-            Err(Failure::Unavailable(_) | Failure::Broken(_)) => self.lose_lane(),
+            Err(Failure::Lost(_) | Failure::Unavailable(_) | Failure::Broken(_)) => self.lose_lane(),
         }
     }
 
@@ -444,7 +445,7 @@ impl Failure {
     fn again(&self, text: &str) -> Error {
         match self {
             // after all tries: it may work later
-            Self::Conflict(_) | Self::Unavailable(_) => Error::Unavailable(text.into()),
+            Self::Conflict(_) | Self::Lost(_) | Self::Unavailable(_) => Error::Unavailable(text.into()),
             Self::Broken(_) => Error::Internal(text.into()),
         }
     }
@@ -453,7 +454,10 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Conflict(source) | Self::Unavailable(source) | Self::Broken(source) => source.fmt(f),
+            Self::Conflict(source)
+            | Self::Lost(source)
+            | Self::Unavailable(source)
+            | Self::Broken(source) => source.fmt(f),
         }
     }
 }
@@ -467,7 +471,9 @@ impl From<Silence> for Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Conflict(source) | Failure::Unavailable(source) => Self::Unavailable(source),
+            Failure::Conflict(source) | Failure::Lost(source) | Failure::Unavailable(source) => {
+                Self::Unavailable(source)
+            }
             Failure::Broken(source) => Self::Internal(source),
         }
     }
