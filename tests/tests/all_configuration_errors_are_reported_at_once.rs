@@ -13,7 +13,7 @@ const SECRET: &str = "too-short-a-secret";
 const PROGRAMS: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat"];
 
 /// What is wrong, and which programs read it.
-const WRONG: [(&str, &str, &[&str]); 9] = [
+const WRONG: [(&str, &str, &[&str]); 10] = [
     ("KONTOR_LISTEN", "nowhere", &PROGRAMS),
     ("KONTOR_DEADLINE_MS", "-1", &PROGRAMS),
     ("KONTOR_MAX_IN_FLIGHT", "many", &PROGRAMS),
@@ -27,6 +27,7 @@ const WRONG: [(&str, &str, &[&str]); 9] = [
     ),
     ("KONTOR_SESSION_HOURS", "forever", &["auth"]),
     ("KONTOR_REFLECTION", "perhaps", &["gateway"]),
+    ("KONTOR_TRUSTED_PROXIES", "everybody", &["gateway"]),
 ];
 
 /// What is required and missing.

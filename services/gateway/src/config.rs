@@ -4,6 +4,8 @@ use std::{net::SocketAddr, num::NonZeroU32};
 
 use settings::{Errors, Invalid, Reader};
 
+use crate::proxies::TrustedProxies;
+
 /// The settings of the gateway.
 #[derive(Clone)]
 pub struct Config {
@@ -21,6 +23,8 @@ pub struct Config {
     pub reflection: bool,
     /// TLS at the public port; without it, it ends in front of the gateway.
     pub public_tls: Option<tls::Public>,
+    /// Proxies that say truly from whom they have a request.
+    pub trusted_proxies: TrustedProxies,
     /// Tokens that a caller gets each second.
     pub rate_per_second: NonZeroU32,
 }
@@ -53,6 +57,11 @@ impl rpc::process::Config for Config {
             "whether the public contracts are shown by gRPC reflection",
             false,
         );
+        let trusted_proxies = r.or(
+            "KONTOR_TRUSTED_PROXIES",
+            "networks and addresses of the proxies whose X-Forwarded-For is believed, separated by commas",
+            TrustedProxies::default(),
+        );
         let rate_per_second = r.in_range(
             "KONTOR_RATE_LIMIT_PER_SECOND",
             "tokens that each caller gets each second; twice as many at once",
@@ -70,6 +79,7 @@ impl rpc::process::Config for Config {
             cookie_secure: cookie_secure?,
             reflection: reflection?,
             public_tls: public_tls?,
+            trusted_proxies: trusted_proxies?,
             rate_per_second: NonZeroU32::new(rate_per_second?).unwrap_or(NonZeroU32::MIN),
         })
     }
@@ -135,12 +145,14 @@ mod tests {
             (100, 8080)
         );
         assert_eq!(config.addresses.auth.len(), 2);
+        assert_eq!(config.trusted_proxies, TrustedProxies::default());
     }
 
     #[test]
     fn every_problem_is_told_at_once() {
         let errors = read(&[
             ("KONTOR_COOKIE_SECURE", "perhaps"),
+            ("KONTOR_TRUSTED_PROXIES", "10.0.0.0/8, 10.0.0.0/33"),
             ("KONTOR_RATE_LIMIT_PER_SECOND", "0"),
         ]);
         let errors = errors.map(|_| ()).unwrap_err().to_string();
@@ -152,6 +164,7 @@ mod tests {
             "TRANSFER_",
             "CHAT_",
             "COOKIE",
+            "TRUSTED_PROXIES: neither network nor address: 10.0.0.0/33",
             "RATE",
         ] {
             assert!(errors.contains(&format!("KONTOR_{name}")), "{name}: {errors}");

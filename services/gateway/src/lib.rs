@@ -10,6 +10,7 @@ mod grpc;
 mod health;
 mod limit;
 mod pipeline;
+mod proxies;
 mod record;
 mod request_id;
 mod rest;
@@ -22,6 +23,7 @@ use std::{error::Error, sync::Arc};
 pub use config::{Addresses, Config};
 use lifecycle::{Failure, Lifecycle};
 use pipeline::Gateway;
+pub use proxies::TrustedProxies;
 use rpc::server::serve_probes;
 use tokio::net::TcpListener;
 

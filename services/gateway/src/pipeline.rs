@@ -1,11 +1,7 @@
 //! What every request goes through, whatever its protocol: limits and deadline → id and trace → session → access →
 //! rate limit. What comes then is `grpc`'s or `rest`'s.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -20,6 +16,7 @@ use crate::{
     Config, grpc,
     health::Health,
     limit::{Decision, Limits},
+    proxies::TrustedProxies,
     record::Metrics,
     request_id,
     rest::{self, Routes},
@@ -42,12 +39,14 @@ pub(crate) struct Gateway {
     pub lifecycle: Lifecycle,
     pub default_deadline: Duration,
     pub max_deadline: Duration,
+    proxies: TrustedProxies,
     slots: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
 
 /// A request at the door.
 pub(crate) struct Arrival {
+    /// The client's, which is not the peer's behind a proxy.
     pub address: IpAddr,
     pub request_id: HeaderValue,
 }
@@ -100,6 +99,7 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             default_deadline: server.default_deadline,
             max_deadline: server.max_deadline,
+            proxies: config.trusted_proxies.clone(),
             slots: Arc::new(Semaphore::new(server.max_in_flight)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         })
@@ -123,9 +123,9 @@ impl Gateway {
     }
 
     /// Answers a request.
-    pub async fn handle(self: &Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(self: &Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
         let arrival = Arrival {
-            address: peer.ip().to_canonical(),
+            address: self.proxies.client(peer, request.headers()),
             request_id: request_id::of(request.headers()),
         };
         let mut response = if upstream::is_grpc(request.headers()) {

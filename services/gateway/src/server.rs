@@ -151,7 +151,7 @@ async fn connection(
         one_by_one.store(is_http1, Ordering::Relaxed);
         let (gateway, last) = (Arc::clone(&gateway), Arc::clone(&last));
         async move {
-            let mut response = gateway.handle(peer, request).await;
+            let mut response = gateway.handle(peer.ip(), request).await;
             if is_http1 && last.load(Ordering::Relaxed) {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));

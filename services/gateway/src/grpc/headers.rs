@@ -94,6 +94,7 @@ mod tests {
             ("authorization", "Bearer x"),
             ("traceparent", "x"),
             ("x-request-id", "x"),
+            ("x-forwarded-for", "198.51.100.7"),
             ("te", "trailers"),
             ("connection", "close"),
         ]);

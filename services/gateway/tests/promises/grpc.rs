@@ -120,6 +120,7 @@ async fn forged_headers_never_reach_an_upstream() {
         ("kontor-caller", "forged"),
         ("kontor-role", "operator"),
         ("cookie", "a=b"),
+        ("x-forwarded-for", "198.51.100.7"),
         ("x-own", "x"),
     ] {
         request.metadata_mut().insert(name, value.parse().unwrap());

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::{FutureExt as _, future::join_all};
+use http::HeaderValue;
 use proto::account::v1::{GetUserRequest, account_service_client::AccountServiceClient};
 use proto::auth::v1::{GetSessionRequest, auth_service_client::AuthServiceClient};
 use serde_json::{Value, json};
@@ -72,6 +73,74 @@ async fn guessing_tokens_is_limited_by_address() {
         );
     }
     assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+}
+
+/// Asks, with a header for each turn, until the one bucket of all of them is empty.
+async fn guess_too_often(world: &World, forwarded: impl Fn(u8) -> String) {
+    let mut statuses = Vec::new();
+    for turn in 0..10 {
+        statuses.push(guess(world, &forwarded(turn)).await.0);
+    }
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+}
+
+/// A request with an invalid session, which its address pays for: the status, and what is left.
+async fn guess(world: &World, forwarded: &str) -> (u16, HeaderValue) {
+    let guess = world.get("/api/session").bearer_auth("guess");
+    let answer = guess.header("x-forwarded-for", forwarded).send().await.unwrap();
+    (
+        answer.status().as_u16(),
+        answer.headers()["ratelimit-remaining"].clone(),
+    )
+}
+
+/// The same by gRPC, ten times.
+async fn guess_by_grpc(world: &World, forwarded: &str) -> Vec<Code> {
+    let mut auth = AuthServiceClient::new(world.grpc().await);
+    let mut codes = Vec::new();
+    for _ in 0..10 {
+        let mut request = signed_in(GetSessionRequest {}, "guess");
+        let forwarded = forwarded.parse().unwrap();
+        request.metadata_mut().insert("x-forwarded-for", forwarded);
+        codes.push(auth.get_session(request).await.unwrap_err().code());
+    }
+    codes
+}
+
+#[tokio::test]
+async fn clients_behind_a_trusted_proxy_have_limits_of_their_own() {
+    let world = World::with(&[
+        ("KONTOR_RATE_LIMIT_PER_SECOND", "2"),
+        ("KONTOR_TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1"),
+    ])
+    .await;
+    // the client begins the list as it likes, and the proxies go on with what they see
+    guess_too_often(&world, |turn| format!("192.0.2.{turn}, 198.51.100.7, 10.0.0.2")).await;
+    let full = (401, HeaderValue::from_static("3"));
+    assert_eq!(guess(&world, "198.51.100.8").await, full);
+    assert_eq!(guess(&world, "2001:db8::1").await, full);
+    let codes = guess_by_grpc(&world, "198.51.100.7").await;
+    assert!(codes.contains(&Code::ResourceExhausted), "{codes:?}");
+    let codes = guess_by_grpc(&world, "198.51.100.9").await;
+    assert_eq!(codes[..4], [Code::Unauthenticated; 4]);
+    let mine = world.get("/api/session").bearer_auth(ALICE);
+    let mine = mine.header("x-forwarded-for", "198.51.100.7");
+    assert_eq!(mine.send().await.unwrap().status(), 200);
+    assert!(!world.bank.last("GetSession").contains_key("x-forwarded-for"));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_trusted_proxy_cannot_claim_an_address() {
+    for trusted in ["", "10.0.0.0/8,::1"] {
+        let world = World::with(&[
+            ("KONTOR_RATE_LIMIT_PER_SECOND", "2"),
+            ("KONTOR_TRUSTED_PROXIES", trusted),
+        ])
+        .await;
+        guess_too_often(&world, |turn| format!("198.51.100.{turn}")).await;
+        let codes = guess_by_grpc(&world, "198.51.100.99").await;
+        assert!(codes.contains(&Code::ResourceExhausted), "{codes:?}");
+    }
 }
 
 #[tokio::test]
