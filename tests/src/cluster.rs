@@ -28,6 +28,7 @@ use proto::{
 };
 use rpc::{Caller, caller::Key};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use self::kubectl::{AUTOSCALERS, DEPLOYMENTS, PODS, SECRETS, STATEFUL_SETS};
@@ -52,6 +53,12 @@ const NUDGES: &str = "kontor/nudges";
 
 /// How often the cluster is looked at: it has the same cores.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Tests that count replicas do so one after the other: the autoscaler's lets all services be measured.
+pub static REPLICAS: Mutex<()> = Mutex::const_new(());
+
+/// The port on which Patroni tells whether its PostgreSQL leads.
+const PATRONI: u16 = 8008;
 
 /// [`crate::eventually`] for what kubectl tells.
 pub async fn eventually<T, F, Fut>(what: &str, within: Duration, condition: F) -> Result<T>
@@ -166,6 +173,12 @@ impl Cluster {
         .await
     }
 
+    /// Of the pods of PostgreSQL the one that leads, when one does.
+    pub async fn leader<'a>(&self, pods: &'a [Pod]) -> Result<Option<&'a Pod>> {
+        let answers = node::asks_itself(pods, PATRONI, "/primary").await?;
+        Ok(pods.iter().find(|pod| answers.get(&pod.name) == Some(&200)))
+    }
+
     /// One value of a Secret.
     pub async fn secret(&self, name: &str, key: &str) -> Result<String> {
         let secret = self.kubectl.look(SECRETS, name, "").await?;
@@ -217,11 +230,11 @@ impl Cluster {
         self.ready(service, replicas).await
     }
 
-    /// Has the kubelet look at a pod now, if nothing runs in it. After a failure, even of a moment, it comes back to a pod by itself only
+    /// Has the kubelet look at a pod now, if something does not run in it. After a failure, even of a moment, it comes back to a pod by itself only
     /// ten to fifteen seconds later, but on every change at once: to a volume that it was not yet allowed to see, and to a container that
     /// ended twice in ten minutes, however short its back-off is.
     pub async fn nudge(&self, pod: &Pod) -> Result<()> {
-        if !pod.nothing_runs {
+        if !pod.waits {
             return Ok(());
         }
         let nudges = pod.json["metadata"]["annotations"][NUDGES].as_str();

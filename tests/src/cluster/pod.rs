@@ -23,8 +23,8 @@ pub struct Pod {
     pub restarts: i64,
     /// Whether it is ready.
     pub is_ready: bool,
-    /// Whether none of its containers runs: not yet, or not again.
-    pub nothing_runs: bool,
+    /// Whether one of its containers does not run, not yet or not again, and none runs that comes before it.
+    pub waits: bool,
     /// Neither ended nor about to be deleted.
     pub is_meant_to_run: bool,
     /// All of it.
@@ -38,6 +38,13 @@ impl Pod {
         let (metadata, status) = (&json["metadata"], &json["status"]);
         let containers = status["containerStatuses"].as_array();
         let conditions = status["conditions"].as_array();
+        let running = |kind: &str| {
+            status[kind]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|container| !container["state"]["running"].is_null())
+        };
         let ended = ["Succeeded", "Failed"]
             .map(Value::from)
             .contains(&status["phase"]);
@@ -60,11 +67,8 @@ impl Pod {
                 .into_iter()
                 .flatten()
                 .any(|condition| condition["type"] == "Ready" && condition["status"] == "True"),
-            nothing_runs: ["initContainerStatuses", "containerStatuses"]
-                .iter()
-                .filter_map(|kind| status[kind].as_array())
-                .flatten()
-                .all(|container| container["state"]["running"].is_null()),
+            waits: !running("initContainerStatuses").any(|runs| runs)
+                && !running("containerStatuses").all(|runs| runs),
             is_meant_to_run: metadata["deletionTimestamp"].is_null() && !ended,
             json: json.clone(),
         })

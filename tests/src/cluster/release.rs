@@ -12,15 +12,15 @@ pub async fn current(cluster: &Cluster) -> Result<String> {
     cluster.kubectl().run(&["kustomize", cluster.overlay()]).await
 }
 
-/// The manifests of the last release, which `tests/kind/run` has rendered. Before there is one, this release's under another
-/// version: the same change of images and labels as every upgrade brings.
+/// The manifests of another release: those in the file that `KONTOR_KIND_PREVIOUS` names, whose images the cluster must have; else this
+/// release's under other tags of the images.
 pub async fn previous(cluster: &Cluster, now: &str) -> Result<String> {
     if let Ok(file) = variable("KONTOR_KIND_PREVIOUS") {
         return std::fs::read_to_string(Path::new(&file)).with_context(|| file.clone());
     }
     let mut other = now.to_owned();
     for service in SERVICES {
-        let image = format!("kontor/{service}:");
+        let image = format!("localhost/kontor/{service}:");
         let version: String = now
             .split_once(&image)
             .with_context(|| format!("the overlay has no image {image}"))?
@@ -31,7 +31,6 @@ pub async fn previous(cluster: &Cluster, now: &str) -> Result<String> {
         let (this, that) = (format!("{image}{version}"), format!("{image}{version}-other"));
         if let Some(pod) = cluster.pods_of(service).await?.first() {
             let mut tag = Command::new("docker");
-            let names = [&this, &that].map(|name| format!("docker.io/{name}"));
             tag.args([
                 "exec",
                 &pod.node,
@@ -42,9 +41,9 @@ pub async fn previous(cluster: &Cluster, now: &str) -> Result<String> {
                 "tag",
                 "--force",
             ])
-            .args(&names);
+            .args([&this, &that]);
             let said = said(tag, "").await?;
-            ensure!(said.code == 0, "ctr images tag {names:?}: {}", said.err);
+            ensure!(said.code == 0, "ctr images tag {this} {that}: {}", said.err);
         }
         other = other.replace(&this, &that);
     }

@@ -15,8 +15,6 @@ use tests::{
 
 const USERS: usize = 5;
 const PACE: Duration = Duration::from_millis(200);
-/// The port on which Patroni tells whether its PostgreSQL leads.
-const PATRONI: u16 = 8008;
 
 #[test]
 fn whichever_it_is() -> Result<()> {
@@ -47,7 +45,7 @@ fn whichever_it_is() -> Result<()> {
 
 async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
     let pods = cluster.pods_of(part).await?;
-    let victim = victim(&pods, part).await?;
+    let victim = victim(cluster, &pods, part).await?;
     let begin = Instant::now();
     node::kill(victim).await?;
     eventually("it was started again", PATIENCE, async || {
@@ -88,11 +86,10 @@ async fn killed(cluster: &Cluster, load: &Load, part: &str) -> Result<()> {
 }
 
 /// Of several PostgreSQL that which leads, else the first.
-async fn victim<'a>(pods: &'a [Pod], part: &str) -> Result<&'a Pod> {
+async fn victim<'a>(cluster: &Cluster, pods: &'a [Pod], part: &str) -> Result<&'a Pod> {
     let mut leader = None;
     if part == "postgres" {
-        let answers = node::asks_itself(pods, PATRONI, "/primary").await?;
-        leader = pods.iter().find(|pod| answers.get(&pod.name) == Some(&200));
+        leader = cluster.leader(pods).await?;
     }
     leader
         .or(pods.first())

@@ -154,7 +154,7 @@ fn the_namespace_refuses_what_is_not() -> Result<()> {
         let cluster = Cluster::connect()?;
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "as-root"},
-            "spec": {"containers": [{"name": "as-root", "image": "kontor/none:1"}]},
+            "spec": {"containers": [{"name": "as-root", "image": "localhost/kontor/none:1"}]},
         });
         let said = cluster
             .kubectl()

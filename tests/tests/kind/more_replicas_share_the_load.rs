@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use tests::{
-    cluster::{Cluster, Load, Pod, eventually, node, tell},
+    cluster::{Cluster, Load, Pod, REPLICAS, eventually, node, tell},
     promise_within,
 };
 
@@ -22,6 +22,7 @@ const FAIR: u64 = 15;
 #[test]
 fn from_one_to_three() -> Result<()> {
     promise_within(Duration::from_mins(8), async {
+        let _alone = REPLICAS.lock().await;
         let cluster = Cluster::connect()?;
         cluster.whole().await?;
         let load = Load::prepare(&cluster, USERS, PACE).await?;

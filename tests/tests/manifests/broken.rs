@@ -96,7 +96,7 @@ fn a_pod_that_is_not_restricted_is_seen() {
         (
             "an init container",
             "pod/initContainers",
-            json!([{"name": "x", "image": "kontor/x:1"}]),
+            json!([{"name": "x", "image": "localhost/kontor/x:1"}]),
         ),
         ("privileged", "container/securityContext/privileged", json!(true)),
         (
@@ -156,7 +156,13 @@ fn a_careless_container_is_seen() {
             "latest",
             images,
             "container/image",
-            json!("kontor/transfer:latest"),
+            json!("localhost/kontor/transfer:latest"),
+        ),
+        (
+            "an image that anybody may have",
+            images,
+            "container/image",
+            json!("kontor/transfer:0.1.0"),
         ),
         (
             "no tag",
@@ -417,7 +423,7 @@ fn a_wrong_setting_is_seen() {
             "another version",
             versions,
             "container/image",
-            json!("kontor/transfer:0.0.9"),
+            json!("localhost/kontor/transfer:0.0.9"),
         ),
         ("a label of another version", versions, label, json!("0.0.9")),
         (

@@ -18,6 +18,9 @@ const CALLS: [(&str, &[&str]); 5] = [
     ("chat", &["account", "kafka", "postgres-router"]),
 ];
 
+/// The policy for pods that cert-manager makes when a certificate is due: they are in no manifest, and all the world asks them.
+pub const SOLVER: &str = "acme-solver";
+
 /// Whether a label selector selects a pod with these labels. An empty one selects all, a missing one none.
 pub fn selects(selector: &Value, labels: &Value) -> bool {
     let Some(selector_fields) = selector.as_object() else {
@@ -55,6 +58,7 @@ pub fn ports_of_policies(rendered: &Rendered) -> Vec<String> {
     let all = pods(rendered);
     rendered
         .of_kind("NetworkPolicy")
+        .filter(|policy| policy.name() != SOLVER)
         .flat_map(|policy| {
             let own = |pod: &&Pod<'_>| selects(policy.at("/spec/podSelector"), pod.labels);
             let own: Vec<_> = all.iter().filter(own).collect();
@@ -145,7 +149,10 @@ pub fn no_wide_rules(rendered: &Rendered) -> Vec<String> {
                     named,
                     "names a port of others, which not every network resolves: give its number",
                 ),
-                (open_in && policy.name() != "gateway", "lets everybody in"),
+                (
+                    open_in && !["gateway", SOLVER].contains(&policy.name()),
+                    "lets everybody in",
+                ),
                 (open_out, "lets its pods go everywhere"),
                 (all_ports, "has a rule for all ports"),
                 (

@@ -232,7 +232,7 @@ pub fn resources(rendered: &Rendered) -> Vec<String> {
     })
 }
 
-/// Images have a version that never moves.
+/// Images have a fixed version, and say which registry they are from: else Docker Hub is asked, where the name may be anybody's.
 pub fn pinned_images(rendered: &Rendered) -> Vec<String> {
     each_container(rendered, |_, container| {
         let image = text(container, "/image");
@@ -244,6 +244,10 @@ pub fn pinned_images(rendered: &Rendered) -> Vec<String> {
         let mut problems = Vec::new();
         if tag.is_empty() || tag == "latest" {
             problems.push(format!("image {image} has no fixed version"));
+        }
+        let registry = image.split_once('/').map_or("", |(first, _)| first);
+        if registry != "localhost" && !registry.contains(['.', ':']) {
+            problems.push(format!("image {image} names no registry"));
         }
         if text(container, "/imagePullPolicy") != "IfNotPresent" {
             problems.push("imagePullPolicy is not IfNotPresent".to_owned());

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::world::program;
 
 use crate::{
-    pods::{Pod, each_pod},
+    pods::{Pod, each_container, each_pod},
     rendered::{Rendered, everywhere, list, overlays, text},
 };
 
@@ -180,24 +180,27 @@ fn workspace_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// Images and labels of the services have the version of the workspace.
+/// Images of the services, wherever they run, and their labels have the version of the workspace.
 pub fn versions(rendered: &Rendered) -> Vec<String> {
-    each_pod(rendered, |pod| {
-        let Some(service) = service(pod) else {
-            return Vec::new();
-        };
-        let wanted = format!("kontor/{service}:{}", workspace_version());
-        let image = text(pod.spec, "/containers/0/image");
+    let version = workspace_version();
+    let images = each_container(rendered, |_, container| {
+        let image = text(container, "/image");
+        let service = image.rsplit('/').next().and_then(|last| last.split_once(':'));
+        match service {
+            Some((service, tag)) if SERVICES.contains(&service) && tag != version => {
+                vec![format!("image {image} is not of version {version}")]
+            }
+            _ => Vec::new(),
+        }
+    });
+    let labels = each_pod(rendered, |pod| {
         let label = text(pod.labels, "/app.kubernetes.io~1version");
-        let mut problems = Vec::new();
-        if image != wanted {
-            problems.push(format!("image {image} is not {wanted}"));
+        if service(pod).is_some() && label != version {
+            return vec![format!("the label of its version says {label}")];
         }
-        if label != workspace_version() {
-            problems.push(format!("the label of its version says {label}"));
-        }
-        problems
-    })
+        Vec::new()
+    });
+    [images, labels].concat()
 }
 
 /// A ConfigMap of a service is named by its content, so that a change rolls the pods.

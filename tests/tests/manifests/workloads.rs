@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    network::selects,
+    network::{SOLVER, selects},
     pods::{Pod, each_pod, pods},
     rendered::{Object, Rendered, at, everywhere, list, text},
 };
@@ -93,7 +93,7 @@ pub fn more_than_one(rendered: &Rendered) -> Vec<String> {
 }
 
 /// Servers are asked whether they have started, whether they can answer and whether they live; the last two are not the same.
-/// What serves no port says whether it works.
+/// What serves no port says whether it works, or has done its work.
 pub fn probes(rendered: &Rendered) -> Vec<String> {
     each_pod(rendered, |pod| {
         if !is_server(pod) {
@@ -111,7 +111,8 @@ fn probes_of(pod: &Pod<'_>, container: &Value) -> Vec<String> {
     let serves = !list(container, "/ports").is_empty();
     for kind in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let probe = &container[kind];
-        if probe.is_null() && (serves || kind == "readinessProbe") {
+        let says_it_otherwise = !serves && (kind != "readinessProbe" || !container["startupProbe"].is_null());
+        if probe.is_null() && !says_it_otherwise {
             problems.push(format!("no {kind}"));
         }
         for pointer in ["/grpc/port", "/httpGet/port", "/tcpSocket/port"] {
@@ -123,7 +124,7 @@ fn probes_of(pod: &Pod<'_>, container: &Value) -> Vec<String> {
     }
     let question =
         |kind: &str| ["grpc", "httpGet", "tcpSocket", "exec"].map(|how| container[kind][how].clone());
-    if question("readinessProbe") == question("livenessProbe") {
+    if !container["readinessProbe"].is_null() && question("readinessProbe") == question("livenessProbe") {
         problems.push("readiness and liveness ask the same: what cannot answer would be killed".to_owned());
     }
     problems
@@ -215,6 +216,7 @@ pub fn selectors(rendered: &Rendered) -> Vec<String> {
     ] {
         let idle = rendered
             .of_kind(kind)
+            .filter(|object| object.name() != SOLVER)
             .filter(|object| !all.iter().any(|pod| selects(object.at(pointer), pod.labels)))
             .map(|object| rendered.problem(object, "selects no pod"));
         problems.extend(idle);
