@@ -89,8 +89,7 @@ fn and_no_request_fails() -> Result<()> {
             load.answered(),
             PARTS.join(", ")
         ));
-        load.no_request_failed()?;
-        cluster.whole().await
+        load.no_request_failed()
     })
 }
 

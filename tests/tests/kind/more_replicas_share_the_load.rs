@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use tests::{
     cluster::{Cluster, Load, Pod, REPLICAS, eventually, node, tell},
     promise_within,
@@ -24,8 +24,7 @@ fn from_one_to_three() -> Result<()> {
     promise_within(Duration::from_mins(8), async {
         let _alone = REPLICAS.lock().await;
         let cluster = Cluster::connect()?;
-        cluster.whole().await?;
-        let load = Load::prepare(&cluster, USERS, PACE).await?;
+        let (load, ()) = try_join(Load::prepare(&cluster, USERS, PACE), cluster.whole()).await?;
         let outcome = load
             .during(async {
                 load.goes_on(2).await?;
