@@ -10,7 +10,7 @@ case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) PATH=$HOME/.cargo/bin:$PATH ;; e
 
 # Packages that compile the workspace, and that its servers run on.
 # shellcheck disable=SC2034 # read by the scripts that source this file
-BUILD_PACKAGES=(ca-certificates curl git gcc g++ make cmake pkg-config zlib1g-dev)
+BUILD_PACKAGES=(ca-certificates curl git gcc g++ make cmake pkg-config zlib1g-dev libssl-dev)
 # shellcheck disable=SC2034
 SERVER_PACKAGES=(postgresql-15 redis-server openjdk-17-jre-headless maven)
 

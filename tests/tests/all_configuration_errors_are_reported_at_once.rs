@@ -12,8 +12,10 @@ use tls::testing::Authority;
 const SECRET: &str = "too-short-a-secret";
 const PROGRAMS: [&str; 5] = ["gateway", "auth", "account", "transfer", "chat"];
 
+const KAFKA: &[&str] = &["account", "transfer", "chat"];
+
 /// What is wrong, and which programs read it.
-const WRONG: [(&str, &str, &[&str]); 10] = [
+const WRONG: [(&str, &str, &[&str]); 14] = [
     ("KONTOR_LISTEN", "nowhere", &PROGRAMS),
     ("KONTOR_DEADLINE_MS", "-1", &PROGRAMS),
     ("KONTOR_MAX_IN_FLIGHT", "many", &PROGRAMS),
@@ -25,6 +27,10 @@ const WRONG: [(&str, &str, &[&str]); 10] = [
         "0",
         &["auth", "account", "transfer", "chat"],
     ),
+    ("KONTOR_REDIS_CA_FILE", "/nowhere/ca.crt", &["gateway", "auth"]),
+    ("KONTOR_KAFKA_TLS", "perhaps", KAFKA),
+    ("KONTOR_KAFKA_SASL_MECHANISM", "GSSAPI", KAFKA),
+    ("KONTOR_KAFKA_PASSWORD", SECRET, KAFKA),
     ("KONTOR_SESSION_HOURS", "forever", &["auth"]),
     ("KONTOR_REFLECTION", "perhaps", &["gateway"]),
     ("KONTOR_TRUSTED_PROXIES", "everybody", &["gateway"]),
@@ -119,6 +125,8 @@ fn a_printed_configuration_shows_no_secret() -> Result<()> {
         ),
         ("KONTOR_REDIS_URL", "redis://:hidden-word@127.0.0.1"),
         ("KONTOR_KAFKA_BROKERS", "127.0.0.1:9092"),
+        ("KONTOR_KAFKA_USERNAME", "someone"),
+        ("KONTOR_KAFKA_PASSWORD", "hidden-word"),
         ("KONTOR_AUTH_ADDRESSES", "127.0.0.1:7001"),
         ("KONTOR_ACCOUNT_ADDRESSES", "127.0.0.1:7002"),
         ("KONTOR_TRANSFER_ADDRESSES", "127.0.0.1:7003"),

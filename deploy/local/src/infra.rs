@@ -1,10 +1,12 @@
 //! PostgreSQL, Redis and a Kafka broker, as real processes on the loopback interface.
 
+mod guarded;
 mod kafka;
 mod postgres;
 mod provision;
 mod redis;
 
+pub use guarded::{Guard, Guarded};
 pub use postgres::postgres_programs;
 
 use std::{

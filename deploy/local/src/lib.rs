@@ -14,7 +14,7 @@ mod template;
 mod world;
 
 pub use folder::{DataFolder, default_data};
-pub use infra::{Addresses, Infra, InfraOptions, InfraPorts, SHARED, postgres_programs};
+pub use infra::{Addresses, Guard, Guarded, Infra, InfraOptions, InfraPorts, SHARED, postgres_programs};
 pub use keeper::keep;
 pub use process::Process;
 pub use progress::Progress;

@@ -96,7 +96,7 @@ impl World {
         // no broker listens there: the events wait in the outbox, where the test looks at them
         let config = events::Config {
             brokers: vec!["127.0.0.1:9".into()],
-            topic_prefix: String::new(),
+            ..events::Config::default()
         };
         let relay = Relay::start(&database.pool, &config, &lifecycle);
         let store = Postgres::new(database.pool.clone(), relay);

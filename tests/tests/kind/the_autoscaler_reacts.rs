@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use tests::{
-    cluster::{Cluster, REPLICAS, SERVICES, eventually, kubectl::AUTOSCALERS, load::sign_ins_during, tell, variable},
+    cluster::{
+        Cluster, REPLICAS, SERVICES, eventually, kubectl::AUTOSCALERS, load::sign_ins_during, tell, variable,
+    },
     promise_within,
 };
 

@@ -52,7 +52,8 @@ fn declared(service: &str) -> Result<Declared> {
         let name = line.split_whitespace().next().unwrap_or_default().to_owned();
         if line.contains("(required secret;") {
             declared.secrets.insert(name);
-        } else {
+        // one that may be absent is for the clusters whose servers ask for it
+        } else if !line.contains("(secret;") {
             declared.settings.insert(name);
         }
     }

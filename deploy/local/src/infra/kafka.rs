@@ -26,17 +26,15 @@ const CLUSTER_ID: &str = "a29udG9yLWxvY2FsLW9uZQ";
 /// Formats the log folder where there is none, and says how to start the broker.
 pub(super) async fn prepare(data: &Path, ports: InfraPorts, durable: bool) -> Result<Process> {
     let jars = jars()?;
-    let folder = data.join("kafka");
+    let folder = write_logging(&data.join("kafka"))?.to_owned();
     let log_folder = folder.join("data");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("log4j2.properties"), LOGGING)?;
     std::fs::write(
         folder.join("server.properties"),
         properties(&log_folder, ports, durable),
     )?;
     if !log_folder.exists() {
         let formatted = template(&format!("kafka-{}", stamp()), None, async |fresh: &Path| {
-            format(&jars, &folder, fresh).await
+            format_template(&jars, &folder, fresh).await
         })
         .await?;
         let partial = folder.join("data.partial");
@@ -46,21 +44,38 @@ pub(super) async fn prepare(data: &Path, ports: InfraPorts, durable: bool) -> Re
         copy_tree(&formatted, &partial, None)?;
         std::fs::rename(&partial, &log_folder)?;
     }
-    let mut arguments = java_options(&jars, &folder);
+    Ok(broker(
+        &jars,
+        &folder,
+        super::log_path(data, "kafka"),
+        ports.kafka,
+    ))
+}
+
+/// Makes the folder, and says there how the broker logs.
+pub(super) fn write_logging(folder: &Path) -> Result<&Path> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("log4j2.properties"), LOGGING)?;
+    Ok(folder)
+}
+
+/// Says how to start the broker of the `server.properties` in the folder. The port is one in clear text.
+pub(super) fn broker(jars: &Path, folder: &Path, log: PathBuf, port: u16) -> Process {
+    let mut arguments = java_options(jars, folder);
     arguments.push("kafka.Kafka".to_owned());
     arguments.push(folder.join("server.properties").display().to_string());
-    Ok(Process::new(Spec {
+    Process::new(Spec {
         name: "Kafka".to_owned(),
         program: "java".into(),
         arguments: arguments.into_iter().map(Into::into).collect(),
         environment: Vec::new(),
-        log: super::log_path(data, "kafka"),
+        log,
         owner: None,
-        probe: Probe::Kafka(ports::loopback(ports.kafka)),
+        probe: Probe::Kafka(ports::loopback(port)),
         ready_within: Duration::from_mins(1),
         stop: Signal::SIGTERM,
         abandon: Signal::SIGKILL,
-    }))
+    })
 }
 
 /// The pom's hash names the folder of its jars, as in `need_kafka` of `deploy/lib/install.sh`.
@@ -68,7 +83,7 @@ fn stamp() -> String {
     hex(&Sha256::digest(POM))[..12].to_owned()
 }
 
-fn jars() -> Result<PathBuf> {
+pub(super) fn jars() -> Result<PathBuf> {
     let jars = cache()?.join(format!("kafka-{}", stamp()));
     ensure!(
         jars.is_dir(),
@@ -95,7 +110,7 @@ fn java_options(jars: &Path, folder: &Path) -> Vec<String> {
     ]
 }
 
-async fn format(jars: &Path, folder: &Path, target: &Path) -> Result<()> {
+async fn format_template(jars: &Path, folder: &Path, target: &Path) -> Result<()> {
     // the tool reads the folder to format from a properties file
     let ports = InfraPorts {
         postgres: 0,
@@ -105,15 +120,21 @@ async fn format(jars: &Path, folder: &Path, target: &Path) -> Result<()> {
     };
     let file = target.with_extension("properties");
     std::fs::write(&file, properties(target, ports, true))?;
+    format(jars, folder, &file, &[]).await
+}
+
+/// Formats the log folder that a file of properties names.
+pub(super) async fn format(jars: &Path, folder: &Path, file: &Path, more: &[&str]) -> Result<()> {
     let mut arguments = java_options(jars, folder);
     arguments.extend(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"].map(str::to_owned));
     arguments.push(file.display().to_string());
+    arguments.extend(more.iter().map(|&argument| argument.to_owned()));
     run(Path::new("java"), &arguments, None)
         .await
         .context("Cannot format Kafka's folder")
 }
 
-fn properties(log_folder: &Path, ports: InfraPorts, durable: bool) -> String {
+pub(super) fn properties(log_folder: &Path, ports: InfraPorts, durable: bool) -> String {
     let mut text = String::new();
     let mut put = |name: &str, value: &str| {
         // writing to a String cannot fail

@@ -22,6 +22,8 @@ pub(crate) enum Probe {
     Postgres(String),
     /// The address of a Redis.
     Redis(String),
+    /// An address where somebody listens: a Redis that speaks TLS, which has nothing to load.
+    Port(String),
     /// The address of a Kafka broker: it listens as soon as the controller has let it in.
     Kafka(String),
     /// The address of a gRPC server with `grpc.health.v1`.
@@ -49,6 +51,10 @@ impl Probe {
                     "Redis answers {:?}",
                     String::from_utf8_lossy(&answer)
                 );
+                Ok(())
+            }
+            Self::Port(address) => {
+                TcpStream::connect(address).await?;
                 Ok(())
             }
             Self::Kafka(address) => {

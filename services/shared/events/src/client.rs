@@ -8,23 +8,6 @@ use rdkafka::{
 };
 use tokio::sync::watch;
 
-/// Passes a line of librdkafka on.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(target: "librdkafka", facility, "{line}");
-        }
-        // "broker down" and the like, which librdkafka repairs by itself and repeats for each of its threads;
-        // what the relay or a consumer makes of it stands at the right level, once
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-            tracing::debug!(target: "librdkafka", facility, "{line}");
-        }
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-            tracing::trace!(target: "librdkafka", facility, "{line}");
-        }
-    }
-}
-
 /// The context of a consumer: knows whether it has been given partitions.
 pub(crate) struct Consuming {
     pub(crate) ready: watch::Sender<bool>,
@@ -32,11 +15,11 @@ pub(crate) struct Consuming {
 
 impl ClientContext for Consuming {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log(level, facility, line);
+        kafka::line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        kafka::error(&error, reason);
     }
 }
 

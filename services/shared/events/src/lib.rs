@@ -10,13 +10,12 @@
 #![warn(missing_docs)]
 
 mod client;
-mod config;
 pub mod consume;
 pub mod inbox;
 mod metrics;
 pub mod outbox;
 mod record;
 
-pub use config::Config;
+pub use kafka::Config;
 pub use outbox::{Outgoing, Relay};
 pub use record::{CONTENT_TYPE, EVENT_ID, EVENT_TYPE, PROTOBUF, Record, Unnamed};

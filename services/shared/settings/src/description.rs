@@ -45,8 +45,9 @@ impl Display for Description {
         for entry in &self.entries {
             write!(f, "  {:width$}  {}", entry.name, entry.doc)?;
             match &entry.default {
-                _ if entry.secret => {
-                    f.write_str(" (required secret; or a path in the same name with _FILE)")?;
+                default if entry.secret => {
+                    let required = if default.is_none() { "required " } else { "" };
+                    write!(f, " ({required}secret; or a path in the same name with _FILE)")?;
                 }
                 None => f.write_str(" (required)")?,
                 Some(default) if default.is_empty() => {}

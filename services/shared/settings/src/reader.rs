@@ -3,6 +3,7 @@ use std::{
     error::Error,
     fmt::{self, Display},
     fs,
+    io::ErrorKind,
     num::NonZeroUsize,
     ops::RangeInclusive,
     str::FromStr,
@@ -190,14 +191,36 @@ impl Reader {
         doc: &'static str,
         read: impl FnOnce(&SecretString) -> Result<T, String>,
     ) -> Result<T, Invalid> {
+        match self.find_secret(name, doc, None)? {
+            Some(secret) => read(&secret).map_err(|problem| self.fail(name, problem)),
+            None => Err(self.fail(name, format_args!("is required (or {name}_FILE)"))),
+        }
+    }
+
+    /// A secret that may be absent. So may be its file: a container platform names it whether or not somebody made the secret.
+    pub fn optional_secret(
+        &mut self,
+        name: &'static str,
+        doc: &'static str,
+    ) -> Result<Option<SecretString>, Invalid> {
+        self.find_secret(name, doc, Some(String::new()))
+    }
+
+    fn find_secret(
+        &mut self,
+        name: &'static str,
+        doc: &'static str,
+        default: Option<String>,
+    ) -> Result<Option<SecretString>, Invalid> {
         let file_name = format!("{name}_FILE");
+        let may_be_absent = default.is_some();
         let value = self.variable(name);
         let file = self.variable(&file_name);
         let shown = (value.is_some() || file.is_some()).then(|| REDACTED.to_owned());
         self.remember(Entry {
             name,
             doc,
-            default: None,
+            default,
             value: shown,
             secret: true,
         });
@@ -205,17 +228,18 @@ impl Reader {
             (Some(value), None) => SecretString::from(value),
             (None, Some(path)) => match fs::read_to_string(&path) {
                 Ok(text) => SecretString::from(text.trim_end_matches(['\r', '\n'])),
+                Err(error) if may_be_absent && error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(self.fail(&file_name, format_args!("cannot read {path}: {error}"))),
             },
             (Some(_), Some(_)) => {
                 return Err(self.fail(name, format_args!("is given twice, also by {file_name}")));
             }
-            (None, None) => return Err(self.fail(name, format_args!("is required (or {file_name})"))),
+            (None, None) => return Ok(None),
         };
         if secret.expose_secret().is_empty() {
             return Err(self.fail(name, "is empty"));
         }
-        read(&secret).map_err(|problem| self.fail(name, problem))
+        Ok(Some(secret))
     }
 
     /// Records a problem that the caller found itself, for example between two settings.

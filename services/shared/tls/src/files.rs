@@ -41,7 +41,8 @@ pub(crate) struct Problem {
 }
 
 impl File {
-    fn read(&self) -> Result<Vec<u8>, Problem> {
+    /// Its content.
+    pub fn read(&self) -> Result<Vec<u8>, Problem> {
         std::fs::read(&self.path)
             .map_err(|error| self.problem(format!("cannot read {}: {error}", self.path.display())))
     }

@@ -3,11 +3,13 @@
 //! - [`Mutual`]: both sides show a certificate of one authority; the caller also checks the name of whom it calls.
 //! - [`Public`]: the server shows a certificate, its clients show none.
 //! - [`Stream`]: a connection with or without it.
+//! - [`Authorities`]: who vouches for servers that are not ours.
 //!
-//! Both are read from PEM files, and read again when the files change ([`Mutual::watch`], [`Public::watch`]). The
+//! The first two are read from PEM files, and read again when the files change ([`Mutual::watch`], [`Public::watch`]). The
 //! cryptography is aws-lc's, as everywhere in kontor.
 #![warn(missing_docs)]
 
+mod authorities;
 mod files;
 mod mutual;
 mod public;
@@ -25,6 +27,7 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
+pub use authorities::Authorities;
 pub use mutual::Mutual;
 pub use public::Public;
 pub use stream::Stream;
@@ -45,6 +48,12 @@ pub struct Disagreed {
 /// Whether a connection failed because the two sides did not agree.
 pub fn is_disagreement(error: &io::Error) -> bool {
     matches!(error.get_ref(), Some(source) if source.is::<Disagreed>())
+}
+
+/// Makes aws-lc the cryptography of the process, for libraries that ask for that one. Again and again does no harm.
+pub fn install_provider() {
+    // an error says that there is one already
+    let _ = aws_lc_rs::default_provider().install_default();
 }
 
 fn provider() -> Arc<CryptoProvider> {

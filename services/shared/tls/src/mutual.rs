@@ -125,7 +125,8 @@ fn make(files: &Files, contents: &Contents) -> Result<Sides, Problem> {
     })
 }
 
-fn roots(file: &File, content: &[u8]) -> Result<RootCertStore, Problem> {
+/// The certificates of a file, as those of authorities.
+pub(crate) fn roots(file: &File, content: &[u8]) -> Result<RootCertStore, Problem> {
     let mut roots = RootCertStore::empty();
     for certificate in file.certificates(content)? {
         roots

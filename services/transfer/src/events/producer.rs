@@ -66,7 +66,7 @@ impl ClientContext for Counting {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        kafka::error(&error, reason);
     }
 }
 
@@ -85,7 +85,7 @@ impl ProducerContext for Counting {
 }
 
 impl Producer {
-    pub fn new(config: &events::Config) -> Result<Self, Failed> {
+    pub fn new(config: &kafka::Config) -> Result<Self, Failed> {
         let mut client = config.producer();
         client
             // whole pages come at once: a request has hundreds of records instead of a few

@@ -29,6 +29,7 @@ pub async fn topic() -> Config {
     let config = Config {
         brokers: vec![infra.kafka_brokers().to_owned()],
         topic_prefix: format!("t{}.", Uuid::new_v4().simple()),
+        ..Config::default()
     };
     infra
         .create_topics(&[config.name(transfer::events::TOPIC)])

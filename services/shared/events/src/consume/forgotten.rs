@@ -60,7 +60,7 @@ mod tests {
     fn at(brokers: &str) -> Config {
         Config {
             brokers: vec![brokers.to_owned()],
-            topic_prefix: String::new(),
+            ..Config::default()
         }
     }
 

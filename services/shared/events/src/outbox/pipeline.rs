@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::Span;
 
 use super::rows::Row;
-use crate::{Config, client, record};
+use crate::{Config, record};
 
 /// The most events in flight.
 pub(super) const MAX_IN_FLIGHT: usize = 1_000;
@@ -35,11 +35,11 @@ struct Reporting {
 
 impl ClientContext for Reporting {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        client::log(level, facility, line);
+        kafka::line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        kafka::error(&error, reason);
     }
 }
 

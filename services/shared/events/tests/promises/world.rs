@@ -50,6 +50,7 @@ impl World {
         let config = Config {
             brokers: vec![infra.kafka_brokers().to_owned()],
             topic_prefix: format!("{name}."),
+            ..Config::default()
         };
         let world = Self {
             pool,

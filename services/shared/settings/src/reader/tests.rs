@@ -87,6 +87,28 @@ fn a_secret_comes_from_the_variable_or_from_a_file_but_never_from_both() {
 }
 
 #[test]
+fn a_secret_that_may_be_absent_may_lack_its_file_but_not_be_unreadable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut r = reader([
+        ("KONTOR_B_FILE", "/does/not/exist"),
+        ("KONTOR_C_FILE", folder.path().to_str().unwrap()),
+        ("KONTOR_D", "plain"),
+    ]);
+    assert!(r.optional_secret("KONTOR_A", "a").unwrap().is_none());
+    assert!(r.optional_secret("KONTOR_B", "b").unwrap().is_none());
+    assert!(r.optional_secret("KONTOR_C", "c").is_err());
+    let plain = r.optional_secret("KONTOR_D", "d").unwrap().unwrap();
+    assert_eq!(plain.expose_secret(), "plain");
+    let errors = r.finish().unwrap_err();
+    assert!(matches!(errors.lines(), [line] if line.starts_with("KONTOR_C_FILE: cannot read")));
+    let description = r.describe().to_string();
+    assert!(
+        description.contains("KONTOR_A  a (secret; or a path"),
+        "{description}"
+    );
+}
+
+#[test]
 fn a_secret_is_never_shown() {
     let mut r = reader([("KONTOR_KEY", "hunter2")]);
     let result = r.secret_as("KONTOR_KEY", "a key", |secret| {
